@@ -1,0 +1,45 @@
+# `make demo` and `make test` set up everything they need. `make help` lists the rest.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+PROCESSES ?= 2
+export HF_HUB_OFFLINE ?= 1
+export PYTHONWARNINGS ?= ignore::FutureWarning
+
+.PHONY: help setup demo test test-all check format clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(READY)  ## one environment in .venv, from nothing to ready
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11 setup" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "python3-venv is missing: apt-get install python3-venv" >&2; exit 1; }
+	$(BIN)/pip install --quiet torch==2.13.0
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: setup  ## the main job on the embedded sandbox: CoSAlign SFT then DPO, two ranks, ZeRO-2, and the table
+	$(BIN)/python -m trainer experiment=cosalign run.name=demo deepspeed=zero2 launcher.processes=$(PROCESSES)
+
+test: setup  ## the tests, everything real in them
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-all: check test  ## the checks, the tests and the longer drills: what CI runs
+	$(BIN)/python -m pytest -m slow
+
+check: setup  ## ruff, mypy, shellcheck
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/shellcheck .ci/run $$(git ls-files '*.sh' '*.sbatch')
+
+format: setup  ## let ruff format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove the environment and every run
+	rm -rf $(VENV) runs build *.egg-info

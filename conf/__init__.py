@@ -1,0 +1,1 @@
+"""The Hydra configs, shipped with the package as `trainer.conf`."""

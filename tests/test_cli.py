@@ -1,0 +1,49 @@
+"""What a user meets at the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.conftest import keel
+
+QUICK = (
+    "experiment=sft",
+    "evaluation=none",
+    "data.prompts=20",
+    "trainer.max_steps=1",
+    "tracking.mode=disabled",
+    "deepspeed=none",
+)
+
+
+def test_help_lists_groups_and_examples(tmp_path: Path) -> None:
+    output = keel("--help", cwd=tmp_path)
+    assert "python -m trainer experiment=cosalign launcher.processes=2" in output
+    assert "deepspeed: none, zero0, zero1, zero2, zero2_offload, zero3, zero3_offload" in output
+
+
+def test_every_problem_is_shown_before_anything_is_written(tmp_path: Path) -> None:
+    output = keel("trainer.max_lenght=9", "launcher.processes=3", "modle.path=x", cwd=tmp_path, code=2)
+    assert "4 problems with this config:" in output
+    assert "did you mean max_length" in output
+    assert "does not divide into 3 processes" in output
+    assert "modle: unknown key; did you mean model?" in output
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_unknown_experiment_names_those_there_are(tmp_path: Path) -> None:
+    output = keel("experiment=cosaling", cwd=tmp_path, code=1)
+    assert "Could not find 'experiment/cosaling'" in output
+    assert "cosalign" in output
+
+
+def test_a_sweep_runs_each_value_in_a_directory_of_its_own(tmp_path: Path) -> None:
+    keel("-m", *QUICK, "seed=0,1", cwd=tmp_path)
+    models = sorted(path.parts[-4] for path in tmp_path.glob("runs/sft/*/sft/model/model.safetensors"))
+    assert len(models) == 2
+    assert [name[-6:] for name in models] == ["seed=0", "seed=1"]
+
+
+def test_debug_presets_compose_with_an_experiment(tmp_path: Path) -> None:
+    keel("experiment=cosalign", "debug=one_step", cwd=tmp_path)
+    assert (tmp_path / "runs" / "debug" / "one_step" / "dpo" / "model" / "model.safetensors").exists()

@@ -1,0 +1,3 @@
+"""Keel: distributed safety-alignment training (see README.md)."""
+
+__version__ = "0.1.0"

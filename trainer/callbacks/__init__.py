@@ -1,0 +1,1 @@
+"""What happens during training besides training; one concern a file."""

@@ -1,0 +1,160 @@
+"""What may stand in the `trainer`, `sft` and `dpo` sections: fields of the libraries' own config classes.
+
+A field may be set in `trainer` (for every training stage) or in the stage's own section, not in both. What the
+run itself decides (directories, seed, DeepSpeed) is derived and may not be set.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from enum import Enum
+from functools import cache
+from typing import Any
+
+from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
+
+from trainer.config.schema import RunConfig
+from trainer.suggest import did_you_mean
+
+STAGE_SECTIONS = {"cosalign": ("sft", "dpo"), "sft": ("sft",), "dpo": ("dpo",)}
+
+# Field -> what sets it instead.
+DERIVED = {
+    "output_dir": "run.name and paths.runs",
+    "run_name": "run.name",
+    "deepspeed": "the deepspeed group",
+    "seed": "seed",
+    "data_seed": "seed",
+    "report_to": "the tracking group",
+    "use_cpu": "whether the machine has a GPU",
+    "model_init_kwargs": "the model group",
+    "trust_remote_code": "model.trust_remote_code",
+    "remove_unused_columns": "the trainer class",
+    "resume_from_checkpoint": "the run directory: a run resumes by itself",
+    "push_to_hub": "nothing: models are saved in the run directory",
+    "hub_token": "nothing: tokens do not belong in a config",
+    "do_train": "the method",
+    "do_eval": "the method",
+    "local_rank": "the launcher",
+}
+
+# The one name that is DeepSpeed's and not TRL's: examples in one optimiser step, over all processes.
+GLOBAL_BATCH = "train_batch_size"
+BATCH_FIELDS = (GLOBAL_BATCH, "per_device_train_batch_size", "gradient_accumulation_steps")
+
+
+@cache
+def config_class(stage: str) -> type:
+    from trl import DPOConfig, SFTConfig
+
+    return {"sft": SFTConfig, "dpo": DPOConfig}[stage]
+
+
+def stage_fields(config: RunConfig, stage: str) -> dict[str, Any]:
+    """The TRL fields of one training stage, the shared ones included, our global batch size not."""
+    return {k: v for k, v in {**config.trainer, **getattr(config, stage)}.items() if k != GLOBAL_BATCH}
+
+
+def _positive(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def batch_fields_are_sound(config: RunConfig, stage: str) -> bool:
+    """Whether one can compute with the stage's batch sizes at all; `field_problems` says what is wrong with them."""
+    fields = {**config.trainer, **getattr(config, stage)}
+    return all(_positive(fields[name]) for name in BATCH_FIELDS if name in fields)
+
+
+def micro_batch_size(config: RunConfig, stage: str) -> int:
+    """Examples in one forward pass on one process."""
+    return int(stage_fields(config, stage).get("per_device_train_batch_size", 8))
+
+
+def accumulation_steps(config: RunConfig, stage: str, world_size: int) -> int:
+    """Micro-steps in one optimiser step: derived from `train_batch_size` where that is set.
+
+    Raises:
+        ValueError: the global batch does not divide, with the values that would.
+    """
+    fields = {**config.trainer, **getattr(config, stage)}
+    micro, explicit = micro_batch_size(config, stage), fields.get("gradient_accumulation_steps")
+    if (total := fields.get(GLOBAL_BATCH)) is None:
+        return int(explicit or 1)
+    if total % (micro * world_size):
+        fits = [m for m in range(1, total + 1) if total % (m * world_size) == 0]
+        advice = f"per_device_train_batch_size can be {', '.join(map(str, fits))}" if fits else "use fewer processes"
+        raise ValueError(
+            f"train_batch_size={total} does not divide into {world_size} processes x "
+            f"per_device_train_batch_size={micro}; {advice}."
+        )
+    steps = total // (micro * world_size)
+    if explicit not in (None, steps):
+        raise ValueError(
+            f"gradient_accumulation_steps={explicit} contradicts train_batch_size={total}, which needs {steps}; "
+            "set one of the two."
+        )
+    return int(steps)
+
+
+def field_problems(config: RunConfig) -> list[str]:
+    """Everything wrong with the pass-through sections."""
+    problems = []
+    stages = STAGE_SECTIONS[config.method.name]
+    for stage in ("sft", "dpo"):
+        if getattr(config, stage) and stage not in stages:
+            problems.append(f"{stage}: method={config.method.name} has no {stage} stage; remove this section.")
+    for stage in stages:
+        own = getattr(config, stage)
+        for name in own.keys() & config.trainer.keys():
+            problems.append(
+                f"trainer.{name}: also set as {stage}.{name}, and which one counts would be a guess; "
+                f"set {', '.join(f'{s}.{name}' for s in stages)} or trainer.{name}, not both."
+            )
+        problems += [p for name, value in own.items() for p in _one(stage, name, value, stage)]
+    for name, value in config.trainer.items():
+        found = [p for stage in stages for p in _one("trainer", name, value, stage)]
+        problems += list(dict.fromkeys(found))
+    return problems
+
+
+def _one(section: str, name: str, value: Any, stage: str) -> list[str]:
+    key = f"{section}.{name}"
+    if name in BATCH_FIELDS and not _positive(value):
+        return [f"{key}: must be a positive integer (got {value!r})"]
+    if name == GLOBAL_BATCH:
+        return []
+    if name in DERIVED:
+        return [f"{key}: is set by {DERIVED[name]}; remove it here."]
+    cls = config_class(stage)
+    known = {f.name for f in dataclasses.fields(cls) if f.init}
+    if name not in known:
+        others = [s for s in ("sft", "dpo") if s != stage and name in {f.name for f in dataclasses.fields(config_class(s))}]
+        if others:
+            return [f"{key}: {cls.__name__} has no such field; set {others[0]}.{name}, where it belongs."]
+        hint = did_you_mean(name, {*known, GLOBAL_BATCH} - DERIVED.keys(), "see its documentation.")
+        return [f"{key}: unknown field of {cls.__name__}; {hint}"]
+    return [f"{key}: {problem} (got {value!r})" for problem in _type_problems(cls, name, value)]
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def _type_problems(cls: type, name: str, value: Any) -> list[str]:
+    annotation = _hints(cls)[name]
+    options = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    if isinstance(value, str):
+        for option in options:  # `SchedulerType | str` means: a name of the enum
+            if isinstance(option, type) and issubclass(option, Enum):
+                names = [str(member.value) for member in option]
+                return [] if value in names else [f"must be one of {', '.join(names)}"]
+    try:
+        TypeAdapter(annotation).validate_python(value)
+    except ValidationError as error:
+        return [error.errors()[0]["msg"]]
+    except PydanticSchemaGenerationError:
+        return []  # a type pydantic knows nothing of: the class itself will check it
+    return []

@@ -1,0 +1,1 @@
+"""Generate, judge, score, compare."""

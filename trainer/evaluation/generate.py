@@ -1,0 +1,115 @@
+"""Batched greedy generation, sharded over ranks; what is written is never generated again."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainer.config.schema import GenerationSection
+from trainer.evaluation.items import Message
+from trainer.stages.manifest import fingerprint_of
+
+
+@dataclass(frozen=True)
+class Task:
+    """One generation. Contenders that show the same weights the same chat share it."""
+
+    weights: str
+    messages: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, weights: str, messages: Sequence[Message]) -> Task:
+        return cls(weights, tuple((m["role"], m["content"]) for m in messages))
+
+    @property
+    def key(self) -> str:
+        return fingerprint_of([self.weights, self.messages])
+
+    def chat(self) -> list[Message]:
+        return [{"role": role, "content": content} for role, content in self.messages]
+
+
+def read_generations(directory: Path) -> dict[str, str]:
+    """Everything generated so far, by any rank of any start; a line cut short by a kill is passed over."""
+    found: dict[str, str] = {}
+    for path in sorted(directory.glob("generated-rank*.jsonl")):
+        for line in path.read_text().splitlines():
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            found[row["key"]] = row["response"]
+    return found
+
+
+def this_ranks_share(tasks: Sequence[Task], done: dict[str, str], rank: int, world_size: int) -> list[Task]:
+    """Every world_size-th of the tasks that are not done. All ranks must see the same `done`."""
+    left = [task for task in dict.fromkeys(tasks) if task.key not in done]
+    return left[rank::world_size]
+
+
+def generate_share(
+    tasks: Sequence[Task], model: Any, tokenizer: Any, settings: GenerationSection, out: Path, show_progress: bool
+) -> None:
+    """Generate and append to `out` batch by batch; decoding is greedy."""
+    from tqdm import tqdm
+
+    weights = tasks[0].weights if tasks else ""
+    chats = [task.chat() for task in tasks]
+    with out.open("a") as file, tqdm(
+        total=len(tasks), desc=f"generating ({weights})", unit="response", disable=not show_progress
+    ) as bar:  # fmt: skip
+        for batch in complete(chats, model, tokenizer, settings.max_new_tokens, settings.batch_size):
+            for index, text in batch:
+                file.write(json.dumps({"key": tasks[index].key, "response": text}) + "\n")
+            file.flush()
+            bar.update(len(batch))
+
+
+def complete(
+    chats: Sequence[Sequence[Message]], model: Any, tokenizer: Any, max_new_tokens: int, batch_size: int
+) -> Iterator[list[tuple[int, str]]]:
+    """Greedy replies, batch by batch, as (index of the chat, text).
+
+    Prompts are sorted by length, longest first, so that a batch has little padding.
+    """
+    import torch
+
+    tokenizer.padding_side = "left"
+    prompts = [tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False) for chat in chats]
+    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
+    model.eval()
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        inputs = tokenizer([prompts[i] for i in batch], return_tensors="pt", padding=True, add_special_tokens=False)
+        inputs.pop("token_type_ids", None)
+        with torch.inference_mode():
+            output = model.generate(
+                **inputs.to(model.device),
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                temperature=None,
+                top_p=None,
+                top_k=None,
+                pad_token_id=tokenizer.pad_token_id,
+                eos_token_id=stop_tokens(model, tokenizer),
+            )
+        texts = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        yield [(index, text.strip()) for index, text in zip(batch, texts, strict=True)]
+
+
+def stop_tokens(model: Any, tokenizer: Any) -> list[int]:
+    """The model's own end tokens and the tokenizer's: chat models end a turn with either."""
+    own = model.generation_config.eos_token_id
+    ids = {tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])}
+    return sorted(i for i in ids if i is not None)
+
+
+def device_of_rank() -> str:
+    import torch
+
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"

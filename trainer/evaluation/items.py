@@ -1,0 +1,87 @@
+"""What is asked in an evaluation, what a judge says of an answer, and which models are compared how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+Message = dict[str, str]
+Suite = Literal["cosa", "over_refusal", "capability"]
+SHOTS = 5
+
+
+@dataclass(frozen=True)
+class Item:
+    """One prompt of an evaluation.
+
+    Attributes:
+        suite: `cosa` is scored by CoSA-Score; `over_refusal` prompts are harmless; `capability` has one right answer.
+        split: for `cosa`: whether its config names categories that training used (`seen`) or not (`unseen`).
+        safety_config: short name of the config, for tables.
+        allowed: the categories it allows.
+        system: the config in words; empty where none applies.
+        demonstrations: (prompt, ideal answer) pairs under the same config, for the few-shot baseline.
+        situation: how the prompt stands to the config: `allowed`, `partial`, `disallowed` or `safe`.
+        attainable: the product h * s of a perfect answer; None where it is not known.
+        reference: what the judge needs to know, if anything.
+    """
+
+    id: str
+    suite: Suite
+    prompt: str
+    split: str = ""
+    safety_config: str = ""
+    allowed: frozenset[str] = frozenset()
+    system: str = ""
+    demonstrations: tuple[tuple[str, str], ...] = ()
+    situation: str = ""
+    attainable: float | None = None
+    reference: Any = None
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """risks: the categories a response carries. rating: helpfulness 0 to 5 (a refusal is 0). correct: capability only."""
+
+    risks: frozenset[str]
+    addressed: bool
+    rating: int
+    refused: bool
+    correct: bool
+
+
+class Judge(Protocol):
+    def __call__(self, items: list[Item], responses: list[str]) -> list[Judgement | None]:
+        """One judgement a response; None where the judge's reply could not be understood."""
+        ...
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One row of the comparison: which weights, and how they are prompted."""
+
+    label: str
+    weights: Literal["base", "sft", "dpo"]
+    shows_config: bool = True
+    shots: int = 0
+
+    def messages(self, item: Item) -> list[Message]:
+        """The chat this contender sees. Capability is always asked plainly, so that it measures the weights."""
+        chat: list[Message] = []
+        if self.shows_config and item.system and item.suite != "capability":
+            chat.append({"role": "system", "content": item.system})
+            for prompt, answer in item.demonstrations[: self.shots]:
+                chat += [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+        return [*chat, {"role": "user", "content": item.prompt}]
+
+
+CONTENDERS = {
+    c.label: c
+    for c in (
+        Contender("base", "base", shows_config=False),
+        Contender("ica", "base"),
+        Contender("ica_5shot", "base", shots=SHOTS),
+        Contender("sft", "sft"),
+        Contender("sft_dpo", "dpo"),
+    )
+}

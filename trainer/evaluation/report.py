@@ -1,0 +1,72 @@
+"""The comparison as a table that a person reads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+RESULTS = "results.json"
+_WIDTH = 112  # of the table, where the output is not a terminal
+_COLUMNS = (
+    ("CoSA-Score\nseen ↑", "cosa_score/seen"),
+    ("CoSA-Score\nunseen ↑", "cosa_score/unseen"),
+    ("help+safe\nseen ↑", "helpful_safe/seen"),
+    ("help+safe\nunseen ↑", "helpful_safe/unseen"),
+    ("help+unsafe\nseen ↓", "helpful_unsafe/seen"),
+    ("help+unsafe\nunseen ↓", "helpful_unsafe/unseen"),
+    ("over-\nrefusal ↓", "over_refusal"),
+    ("capability\n↑", "capability"),
+)
+
+
+def _short(value: float) -> str:
+    """`.41`, `-.07`, `1.00`: two decimals without the leading zero."""
+    return f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 0.995 else f"{value:.2f}"
+
+
+def _cell(metric: dict[str, Any] | None) -> str:
+    if metric is None:
+        return "-"
+    text = _short(metric["value"])
+    return text if metric["ci95"] is None else f"{text} ±{_short((metric['ci95'][1] - metric['ci95'][0]) / 2)}"
+
+
+def results_table(results: dict[str, Any]) -> Table:
+    """One row a model, one column a metric, `value ±half of the 95% interval`."""
+    table = Table(
+        box=box.SIMPLE_HEAD, title=f"{results['run']}: safety and what it cost (95% bootstrap intervals)", title_justify="left"
+    )
+    table.add_column("model", no_wrap=True)
+    columns = [c for c in _COLUMNS if any(c[1] in metrics for metrics in results["models"].values())]
+    for title, _ in columns:
+        table.add_column(title, justify="right", no_wrap=True)
+    for label, metrics in results["models"].items():
+        table.add_row(label, *(_cell(metrics.get(key)) for _, key in columns))
+    first: dict[str, Any] = next(iter(results["models"].values()), {})
+    if any(key.startswith("cosa_score_attainable/") for key in first):
+        perfect = {key.replace("_attainable", ""): value for key, value in first.items() if "_attainable/" in key}
+        table.add_section()
+        table.add_row("a perfect model", *(_short(perfect[key]["value"]) if key in perfect else "" for _, key in columns))
+    return table
+
+
+def print_report(run_dir: Path) -> None:
+    """Print the table of a finished run and where to find the rest."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDTH)
+    path = run_dir / RESULTS
+    if path.exists():
+        console.print()
+        console.print(results_table(json.loads(path.read_text())))
+        console.print(f"results: {path}   every response: {run_dir / 'evaluate' / 'responses.jsonl'}", soft_wrap=True)
+    offline = sorted((run_dir / "wandb").glob("offline-run-*")) if (run_dir / "wandb").exists() else []
+    if offline:
+        console.print(
+            f"W&B: {len(offline)} offline runs; upload with: wandb sync {run_dir / 'wandb'}/offline-run-*", soft_wrap=True
+        )

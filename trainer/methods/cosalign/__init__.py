@@ -1,0 +1,1 @@
+"""CoSAlign: controllable safety alignment (arXiv 2410.08968)."""

@@ -1,0 +1,103 @@
+"""Where a stage's model is, and how it and its tokenizer are loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from trainer.config.check import SANDBOX
+from trainer.config.schema import ModelSection, RunConfig
+from trainer.errors import ArtifactError, ConfigError
+
+MODEL_DIR = "model"  # in a stage directory: weights, config and tokenizer, loadable by plain transformers
+
+
+def base_model_path(config: RunConfig, run_dir: Path) -> str:
+    """The model a run starts from: the shipped base, fresh weights made by stage `base`, a path, or a hub name."""
+    if config.model.random_init is not None:
+        return str(run_dir / "base" / MODEL_DIR)
+    if config.model.path == SANDBOX:
+        from trainer.sandbox.build import BASE_DIR
+
+        return str(BASE_DIR)
+    assert config.model.path is not None  # checked when the config was loaded
+    return str(Path(config.model.path).expanduser())
+
+
+def load_tokenizer(model: ModelSection, path: str) -> Any:
+    """The tokenizer of `model.tokenizer`, or of the model at `path`, ready for chat prompts and padding.
+
+    Raises:
+        ConfigError: there is no tokenizer, or it has no chat template.
+    """
+    from transformers import AutoTokenizer
+
+    source = model.tokenizer or path
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=model.trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"model.tokenizer: {source} holds no tokenizer that transformers can load: {error}") from error
+    if tokenizer.chat_template is None:
+        raise ConfigError(
+            f"model.tokenizer: {source} has no chat template, and prompts are chats; "
+            "use an instruct model's tokenizer or add a chat_template to its tokenizer_config.json."
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(model: ModelSection, path: str, dtype: str | None = None) -> Any:
+    """A causal language model from `path`. Under ZeRO-3 the weights arrive sharded.
+
+    Raises:
+        ArtifactError: the weights are missing, damaged, or not safetensors.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=getattr(torch, dtype or model.dtype),
+            attn_implementation=model.attn_implementation,
+            trust_remote_code=model.trust_remote_code,
+            use_safetensors=True,
+        )
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        raise ArtifactError(
+            f"model at {path} cannot be loaded: {type(error).__name__}: {error}. "
+            "Check model.path; if the file was cut short, copy it again."
+        ) from error
+
+
+def write_fresh_model(model: ModelSection, out: Path, seed: int) -> None:
+    """Randomly initialised weights of the shape in `model.random_init`, saved with the tokenizer.
+
+    Raises:
+        ConfigError: the shape is not one that its model type accepts.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    assert model.random_init is not None and model.tokenizer is not None  # checked when the config was loaded
+    tokenizer = load_tokenizer(model, model.tokenizer)
+    shape = dict(model.random_init)
+    try:
+        config = AutoConfig.for_model(
+            shape.pop("model_type"),
+            **{
+                "vocab_size": len(tokenizer),
+                "bos_token_id": tokenizer.bos_token_id,
+                "eos_token_id": tokenizer.eos_token_id,
+                "pad_token_id": tokenizer.pad_token_id,
+                **shape,
+            },
+        )
+        torch.manual_seed(seed)
+        fresh = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, model.dtype))
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise ConfigError(f"model.random_init: transformers does not accept this shape: {error}") from error
+    fresh.save_pretrained(out)
+    tokenizer.save_pretrained(out)

@@ -1,0 +1,118 @@
+"""Carry out a run: claim its directory, then do its stages in order, skipping those that are finished and unchanged."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import yaml
+
+from launchers.local import launch
+from trainer.config.load import to_mapping, write_config
+from trainer.config.schema import RunConfig
+from trainer.errors import ArtifactError, ConfigError
+from trainer.stages.chain import TICKET, Stage, chain
+from trainer.stages.manifest import MANIFEST, damaged_outputs, fingerprint_of, read_manifest, write_json
+
+CONFIG = "config.yaml"
+
+
+def run_directory(config: RunConfig) -> Path:
+    return Path(config.paths.runs).expanduser() / config.run.name
+
+
+def _comparable(values: dict) -> dict:  # type: ignore[type-arg]
+    """A config without what may differ between two starts of the same run."""
+    return {k: v for k, v in values.items() if k not in ("launcher", "tracking", "paths")} | {
+        "run": {"name": values["run"]["name"]}
+    }
+
+
+def _differences(old: dict, new: dict, prefix: str = "") -> list[str]:  # type: ignore[type-arg]
+    lines = []
+    for key in sorted(old.keys() | new.keys()):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            lines += _differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            lines.append(f"{prefix}{key}: {before!r} there, {after!r} now")
+    return lines
+
+
+def claim_directory(config: RunConfig) -> Path:
+    """The run directory, ours to write in, with the resolved config in it.
+
+    Raises:
+        ConfigError: another config's run is there and `run.on_existing` is `refuse`, or it cannot be written.
+    """
+    run_dir = run_directory(config)
+    path = run_dir / CONFIG
+    if path.exists() and config.run.on_existing == "overwrite":
+        shutil.rmtree(run_dir)
+    elif path.exists() and config.run.on_existing == "refuse":
+        changed = _differences(_comparable(yaml.safe_load(path.read_text())), _comparable(to_mapping(config)))
+        if changed:
+            shown = "\n  ".join(changed[:8] + (["..."] if len(changed) > 8 else []))
+            raise ConfigError(
+                f"run.name: {run_dir} holds a run with another config:\n  {shown}\n"
+                "Three ways out: run.name=<another name>; run.on_existing=resume (keeps the stages that this does not change); "
+                "run.on_existing=overwrite (deletes that run)."
+            )
+    elif not path.exists() and run_dir.exists() and any(p for p in run_dir.iterdir() if not _is_run(p)):
+        raise ConfigError(f"run.name: {run_dir} exists and is not a run; choose another run.name or paths.runs.")
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        write_config(config, path)
+    except OSError as error:
+        raise ConfigError(
+            f"paths.runs: cannot write in {run_dir}: {error.strerror}; choose a directory you can write to."
+        ) from error
+    return run_dir
+
+
+def _is_run(path: Path) -> bool:
+    return path.is_dir() and (path / CONFIG).exists()
+
+
+def carry_out(config: RunConfig) -> Path:
+    """Do every stage of the run that is not done. Returns the run directory.
+
+    Raises:
+        KeelError: a stage failed; what is finished stays, and the same command continues.
+    """
+    run_dir = claim_directory(config)
+    finished: dict[str, str] = {}
+    for stage in chain(config):
+        inputs = stage.inputs(run_dir, finished)
+        fingerprint = fingerprint_of({"stage": stage.name, "settings": stage.settings, "inputs": inputs})
+        if _is_done(run_dir / stage.name, fingerprint):
+            print(f"{config.run.name} · {stage.name} · finished before and unchanged: kept", flush=True)
+        else:
+            _start(config, run_dir, stage, fingerprint, inputs)
+        finished[stage.name] = fingerprint
+    return run_dir
+
+
+def _is_done(stage_dir: Path, fingerprint: str) -> bool:
+    manifest = read_manifest(stage_dir)
+    if manifest is None or manifest.fingerprint != fingerprint:
+        return False
+    if damaged := damaged_outputs(stage_dir, manifest):
+        raise ArtifactError(
+            f"{stage_dir}: {', '.join(damaged)} changed or vanished since the stage finished; delete {stage_dir} to redo it."
+        )
+    return True
+
+
+def _start(config: RunConfig, run_dir: Path, stage: Stage, fingerprint: str, inputs: dict[str, str]) -> None:
+    """Run one stage. What a start with the same fingerprint left is resumed; anything else is removed first."""
+    stage_dir = run_dir / stage.name
+    ticket = stage_dir / TICKET
+    value = {"fingerprint": fingerprint, "inputs": inputs}
+    if stage_dir.exists() and not (ticket.exists() and fingerprint in ticket.read_text()):
+        shutil.rmtree(stage_dir)
+    stage_dir.mkdir(parents=True, exist_ok=True)
+    write_json(ticket, value)
+    launch(run_dir, stage.name, config.launcher.processes if stage.distributed else 1, config.launcher.grace)
+    if not (stage_dir / MANIFEST).exists():
+        raise ArtifactError(f"stage {stage.name} ended without its manifest; see {stage_dir / 'logs'}.")

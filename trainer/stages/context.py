@@ -1,0 +1,80 @@
+"""What a running stage knows: the config, its directories, and which rank of how many it is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+from trainer.config.schema import RunConfig
+from trainer.errors import KeelError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """Attributes: run_dir holds one directory a stage; `stage_dir` is this stage's own."""
+
+    config: RunConfig
+    run_dir: Path
+    stage: str
+    rank: int
+    world_size: int
+
+    @classmethod
+    def of_this_process(cls, config: RunConfig, run_dir: Path, stage: str) -> StageContext:
+        return cls(config, run_dir, stage, int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+
+    @property
+    def stage_dir(self) -> Path:
+        return self.run_dir / self.stage
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def __enter__(self) -> StageContext:
+        self.stage_dir.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        import torch.distributed as dist
+
+        if kind is None and dist.is_initialized():
+            dist.barrier()
+            dist.destroy_process_group()
+
+    def connect(self) -> None:
+        """Join the other ranks. Training stages are joined by DeepSpeed or Accelerate instead."""
+        import torch.distributed as dist
+
+        if self.world_size > 1 and not dist.is_initialized():
+            dist.init_process_group("gloo", timeout=timedelta(days=1))  # rank 0 may judge for hours
+
+    def barrier(self) -> None:
+        import torch.distributed as dist
+
+        if dist.is_initialized():
+            dist.barrier()
+
+    def together(self, work: Callable[[], T]) -> T:
+        """Do `work` on rank 0 and give its result to all ranks; if it raises, every rank raises the same."""
+        import torch.distributed as dist
+
+        outcome: list[tuple[T | None, KeelError | None]] = [(None, None)]
+        if self.is_main:
+            try:
+                outcome = [(work(), None)]
+            except KeelError as error:
+                outcome = [(None, error)]
+        if dist.is_initialized():
+            dist.broadcast_object_list(outcome, src=0)
+        result, error_ = outcome[0]
+        if error_ is not None:
+            raise error_
+        return result  # type: ignore[return-value]  # rank 0 put a T there

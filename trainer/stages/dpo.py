@@ -1,0 +1,32 @@
+"""Stage `dpo`: TRL's DPOTrainer from the SFT model (or the base), which is policy and reference.
+
+The reference's log-probabilities are computed once, before training, so no second model stays in memory; with LoRA
+the reference is the model with its adapter disabled.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trainer.config.trl_fields import STAGE_SECTIONS
+from trainer.models.load import MODEL_DIR, base_model_path, load_model, load_tokenizer
+from trainer.stages.context import StageContext
+from trainer.training import load_examples, peft_config, train_and_save, training_arguments
+
+
+def run(context: StageContext) -> list[Path]:
+    from trl import DPOTrainer
+
+    args = training_arguments(context)  # first: under ZeRO-3 it makes the model load as shards
+    source = base_model_path(context.config, context.run_dir)
+    if "sft" in STAGE_SECTIONS[context.config.method.name]:
+        source = str(context.run_dir / "sft" / MODEL_DIR)
+    tokenizer = load_tokenizer(context.config.model, source)
+    trainer = DPOTrainer(
+        model=load_model(context.config.model, source),
+        args=args,
+        train_dataset=load_examples(context.run_dir / "data" / "dpo"),
+        processing_class=tokenizer,
+        peft_config=peft_config(context),
+    )
+    return train_and_save(context, trainer, tokenizer, source)

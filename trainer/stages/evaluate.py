@@ -1,0 +1,171 @@
+"""Stage `evaluate`: every contender answers the benchmark, a judge reads the answers, and one table compares them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from trainer.config.load import to_mapping
+from trainer.config.schema import RunConfig
+from trainer.config.trl_fields import STAGE_SECTIONS
+from trainer.evaluation.generate import Task, device_of_rank, generate_share, read_generations, this_ranks_share
+from trainer.evaluation.items import CONTENDERS, Contender, Item, Judge
+from trainer.evaluation.metrics import Judged, Metrics, score
+from trainer.evaluation.report import RESULTS
+from trainer.models.load import MODEL_DIR, base_model_path, load_model, load_tokenizer
+from trainer.stages.context import StageContext
+from trainer.stages.manifest import fingerprint_of, git_commit, versions, write_json
+from trainer.tracking.tracker import Tracker
+
+RESPONSES = "responses.jsonl"
+
+
+def contenders(config: RunConfig) -> list[Contender]:
+    """The models to compare: those asked for, or all that this chain of stages can provide."""
+    evaluation = config.evaluation
+    assert evaluation is not None  # the stage exists only where it is set
+    if evaluation.models is not None:
+        return [CONTENDERS[label] for label in evaluation.models]
+    available = {"base", *STAGE_SECTIONS[config.method.name]}
+    shots = {c.label for c in CONTENDERS.values() if c.shots and evaluation.benchmark != "sandbox"}
+    return [c for c in CONTENDERS.values() if c.weights in available and c.label not in shots]
+
+
+def weights_path(config: RunConfig, run_dir: Path, weights: str) -> str:
+    return base_model_path(config, run_dir) if weights == "base" else str(run_dir / weights / MODEL_DIR)
+
+
+def benchmark_items(config: RunConfig) -> list[Item]:
+    """The benchmark named in the config."""
+    evaluation = config.evaluation
+    assert evaluation is not None
+    if evaluation.benchmark == "sandbox":
+        from trainer.sandbox.benchmark import sandbox_items
+
+        return sandbox_items(
+            evaluation.prompts_per_config or 120, evaluation.capability_prompts, evaluation.over_refusal_prompts
+        )
+    from trainer.methods.cosalign.benchmark import cosalign_test_items
+
+    return cosalign_test_items(Path(evaluation.path or ""), evaluation.prompts_per_config)
+
+
+def judge_of(context: StageContext) -> Judge:
+    """The judge named in the config."""
+    if context.config.judge.name == "exact":
+        from trainer.sandbox.benchmark import exact_judge
+
+        return exact_judge
+    from trainer.methods.cosalign.model_judge import ModelJudge
+
+    return ModelJudge(context.config.judge, context.config.model)
+
+
+def run(context: StageContext) -> list[Path]:
+    context.connect()
+    config = context.config
+    rows = contenders(config)
+    items = context.together(lambda: benchmark_items(config))
+    for weights in dict.fromkeys(c.weights for c in rows):
+        _generate(
+            context, weights, [Task.of(weights, c.messages(item)) for c in rows if c.weights == weights for item in items]
+        )
+    if not context.is_main:
+        return []
+    with Tracker.open(context) as tracker:
+        judged = _judge(context, rows, items)
+        responses = context.stage_dir / RESPONSES
+        with responses.open("w") as file:
+            for row in judged:
+                file.write(json.dumps(_record(row)) + "\n")
+        assert config.evaluation is not None
+        models = {
+            c.label: score([row for row in judged if row.label == c.label], config.evaluation.resamples, config.seed)
+            for c in rows
+        }
+        results = {"run": config.run.name, "provenance": _provenance(context), "models": models}
+        write_json(context.stage_dir / RESULTS, results)
+        write_json(context.run_dir / RESULTS, results)
+        _track(tracker, models, judged, config.tracking.sample_rows)
+    return [responses, context.stage_dir / RESULTS]
+
+
+def _generate(context: StageContext, weights: str, tasks: Sequence[Task]) -> None:
+    config = context.config
+    done = read_generations(context.stage_dir)
+    context.barrier()  # every rank has read before any rank writes
+    share = this_ranks_share(tasks, done, context.rank, context.world_size)
+    if share:
+        path = weights_path(config, context.run_dir, weights)
+        tokenizer = load_tokenizer(config.model, path)
+        model = load_model(config.model, path).to(device_of_rank())
+        out = context.stage_dir / f"generated-rank{context.rank}.jsonl"
+        generate_share(share, model, tokenizer, config.generation, out, context.is_main)
+    context.barrier()
+
+
+def _judge(context: StageContext, rows: Sequence[Contender], items: list[Item]) -> list[Judged]:
+    generated = read_generations(context.stage_dir)
+    asked = [(c, item, generated[Task.of(c.weights, c.messages(item)).key]) for c in rows for item in items]
+    judgements = judge_of(context)([item for _, item, _ in asked], [response for _, _, response in asked])
+    return [Judged(c.label, item, response, j) for (c, item, response), j in zip(asked, judgements, strict=True)]
+
+
+def _record(row: Judged) -> dict[str, Any]:
+    judgement = row.judgement
+    return {
+        "model": row.label,
+        "id": row.item.id,
+        "suite": row.item.suite,
+        "split": row.item.split,
+        "safety_config": row.item.safety_config,
+        "situation": row.item.situation,
+        "system": row.item.system,
+        "prompt": row.item.prompt,
+        "response": row.response,
+        "valid": judgement is not None,
+        "risks": sorted(judgement.risks) if judgement else None,
+        "rating": judgement.rating if judgement else None,
+        "refused": judgement.refused if judgement else None,
+        "correct": judgement.correct if judgement and row.item.suite == "capability" else None,
+    }
+
+
+def _provenance(context: StageContext) -> dict[str, Any]:
+    return {
+        "git_commit": git_commit(),
+        "versions": versions(),
+        "seed": context.config.seed,
+        "world_size": context.world_size,
+        "config_fingerprint": fingerprint_of(to_mapping(context.config)),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def _track(tracker: Tracker, models: dict[str, Metrics], judged: Sequence[Judged], sample_rows: int) -> None:
+    """Summary = the results row; a table with every model's answer to the same sample of prompts."""
+    tracker.summary(
+        {f"{label}/{name}": metric["value"] for label, metrics in models.items() for name, metric in metrics.items()}
+    )
+    answers: dict[str, dict[str, Judged]] = {}
+    for row in judged:
+        answers.setdefault(row.item.id, {})[row.label] = row
+    ids = list(answers)
+    chosen = ids[:: max(1, len(ids) // sample_rows)][:sample_rows] if sample_rows else []
+    labels = list(models)
+    tracker.table(
+        "responses",
+        ["prompt", "safety config", "situation", *labels],
+        [
+            [
+                (first := answers[i][labels[0]].item).prompt,
+                first.safety_config,
+                first.situation,
+                *(answers[i][m].response for m in labels),
+            ]
+            for i in chosen
+        ],
+    )

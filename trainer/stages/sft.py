@@ -1,0 +1,25 @@
+"""Stage `sft`: TRL's SFTTrainer on the chosen responses; the loss counts response tokens only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trainer.models.load import base_model_path, load_model, load_tokenizer
+from trainer.stages.context import StageContext
+from trainer.training import load_examples, peft_config, train_and_save, training_arguments
+
+
+def run(context: StageContext) -> list[Path]:
+    from trl import SFTTrainer
+
+    args = training_arguments(context)  # first: under ZeRO-3 it makes the model load as shards
+    source = base_model_path(context.config, context.run_dir)
+    tokenizer = load_tokenizer(context.config.model, source)
+    trainer = SFTTrainer(
+        model=load_model(context.config.model, source),
+        args=args,
+        train_dataset=load_examples(context.run_dir / "data" / "sft"),
+        processing_class=tokenizer,
+        peft_config=peft_config(context),
+    )
+    return train_and_save(context, trainer, tokenizer, source)

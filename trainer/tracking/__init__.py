@@ -1,0 +1,1 @@
+"""W&B beside the run, and the same numbers in a local file that depends on nothing."""

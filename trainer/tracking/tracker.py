@@ -1,0 +1,82 @@
+"""One W&B run a stage, grouped by pipeline, and `metrics.jsonl` with the same numbers. Rank 0 only."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from trainer.config.load import to_mapping
+from trainer.stages.context import StageContext
+
+METRICS_FILE = "metrics.jsonl"
+
+
+def stable_id(stage_dir: Path) -> str:
+    """The W&B id of a stage: made once, kept in its directory, the same after every restart."""
+    path = stage_dir / "wandb_id"
+    if not path.exists():
+        path.write_text(uuid.uuid4().hex[:12])
+    return path.read_text().strip()
+
+
+class Tracker:
+    """Use `Tracker.open(context)`; on ranks other than 0 everything is a no-op."""
+
+    def __init__(self, stage_dir: Path | None, run: Any):
+        self._metrics = None if stage_dir is None else stage_dir / METRICS_FILE
+        self._run = run
+
+    @classmethod
+    def open(cls, context: StageContext) -> Tracker:
+        if not context.is_main:
+            return cls(None, None)
+        tracking = context.config.tracking
+        run = None
+        if tracking.mode != "disabled":
+            import wandb
+
+            identity = stable_id(context.stage_dir)
+            run = wandb.init(
+                mode=tracking.mode,
+                dir=str(context.run_dir),
+                project=tracking.project,
+                entity=tracking.entity,
+                tags=tracking.tags or None,
+                group=context.config.run.name,
+                job_type=context.stage,
+                name=f"{context.config.run.name}/{context.stage}",
+                id=identity,
+                resume="allow" if tracking.mode == "online" else None,
+                config=to_mapping(context.config),
+                settings=wandb.Settings(silent=True, console="off", save_code=False, disable_git=True),
+            )
+        return cls(context.stage_dir, run)
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        if self._metrics is None:
+            return
+        with self._metrics.open("a") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+        if self._run is not None:
+            self._run.log(dict(values), step=step)
+
+    def summary(self, values: Mapping[str, Any]) -> None:
+        if self._run is not None:
+            self._run.summary.update(dict(values))
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        if self._run is not None:
+            import wandb
+
+            self._run.log({name: wandb.Table(columns=list(columns), data=[list(r) for r in rows])})
+
+    def __enter__(self) -> Tracker:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._run is not None:
+            self._run.finish(exit_code=0 if kind is None else 1)
