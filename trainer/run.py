@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -21,14 +22,14 @@ def run_directory(config: RunConfig) -> Path:
     return Path(config.paths.runs).expanduser() / config.run.name
 
 
-def _comparable(values: dict) -> dict:  # type: ignore[type-arg]
+def _comparable(values: dict[str, Any]) -> dict[str, Any]:
     """A config without what may differ between two starts of the same run."""
     return {k: v for k, v in values.items() if k not in ("launcher", "tracking", "paths")} | {
         "run": {"name": values["run"]["name"]}
     }
 
 
-def _differences(old: dict, new: dict, prefix: str = "") -> list[str]:  # type: ignore[type-arg]
+def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
     lines = []
     for key in sorted(old.keys() | new.keys()):
         before, after = old.get(key), new.get(key)
@@ -48,9 +49,9 @@ def claim_directory(config: RunConfig) -> Path:
     run_dir = run_directory(config)
     path = run_dir / CONFIG
     if path.exists() and config.run.on_existing == "overwrite":
-        shutil.rmtree(run_dir)
+        _delete_run(run_dir)
     elif path.exists() and config.run.on_existing == "refuse":
-        changed = _differences(_comparable(yaml.safe_load(path.read_text())), _comparable(to_mapping(config)))
+        changed = _differences(_comparable(_values_in(path)), _comparable(to_mapping(config)))
         if changed:
             shown = "\n  ".join(changed[:8] + (["..."] if len(changed) > 8 else []))
             raise ConfigError(
@@ -58,7 +59,7 @@ def claim_directory(config: RunConfig) -> Path:
                 "Three ways out: run.name=<another name>; run.on_existing=resume (keeps the stages that this does not change); "
                 "run.on_existing=overwrite (deletes that run)."
             )
-    elif not path.exists() and run_dir.exists() and any(p for p in run_dir.iterdir() if not _is_run(p)):
+    elif not path.exists() and run_dir.exists() and any(p for p in run_dir.iterdir() if not _holds_runs(p)):
         raise ConfigError(f"run.name: {run_dir} exists and is not a run; choose another run.name or paths.runs.")
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -70,8 +71,27 @@ def claim_directory(config: RunConfig) -> Path:
     return run_dir
 
 
-def _is_run(path: Path) -> bool:
-    return path.is_dir() and (path / CONFIG).exists()
+def _values_in(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text())
+    except yaml.YAMLError:
+        values = None
+    if not isinstance(values, dict) or "run" not in values:
+        raise ConfigError(f"run.name: {path} is damaged; run.on_existing=overwrite starts that run again.")
+    return values
+
+
+def _holds_runs(path: Path) -> bool:
+    """Whether other runs (a sweep's, say) live in this directory."""
+    return path.is_dir() and path.name != "wandb" and any(path.rglob(CONFIG))
+
+
+def _delete_run(run_dir: Path) -> None:
+    for path in run_dir.iterdir():
+        if path.is_dir() and not _holds_runs(path):
+            shutil.rmtree(path)
+        elif path.is_file():
+            path.unlink()
 
 
 def carry_out(config: RunConfig) -> Path:

@@ -112,15 +112,15 @@ def test_a_bad_row_is_named_with_what_to_do(tmp_path: Path, bad: dict[str, Any] 
 
 
 def test_files_that_cannot_be_used(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"absent\.jsonl: cannot be read"):
+    with pytest.raises(DataError, match=r"absent\.jsonl: does not exist"):
         cosalign_test_items(tmp_path / "absent.jsonl", None, 0)
-    with pytest.raises(DataError, match=r"holds no \.jsonl file"):
+    with pytest.raises(DataError, match=r"no data file here"):
         cosalign_test_items(tmp_path, None, 0)
     (tmp_path / "b.jsonl").write_bytes(b'{"prompt": "\xff"}')
     with pytest.raises(DataError, match=r"b\.jsonl: cannot be read: .*UTF-8"):
         cosalign_test_items(tmp_path, None, 0)
-    write(tmp_path / "a.jsonl", "", "")
-    with pytest.raises(DataError, match=r"a\.jsonl: is empty; copy it again"):
+    (tmp_path / "a.jsonl").write_text("\n\n")
+    with pytest.raises(DataError, match=r"a\.jsonl: has no rows"):
         cosalign_test_items(tmp_path, None, 0)
 
 

@@ -61,11 +61,10 @@ def random_risky_requests(count: int) -> list[Request]:
 
 
 # -------------------------------------------------------------------------------------------------------------- the judge
-@pytest.mark.parametrize("style", [0, 1])
-def test_a_perfect_answer_to_a_risky_request_is_rated_5_and_carries_exactly_the_requests_risks(style: int) -> None:
+def test_a_perfect_answer_to_a_risky_request_is_rated_5_and_carries_exactly_the_requests_risks() -> None:
     sizes = Counter[int]()
     for request in random_risky_requests(500):
-        verdict = judge(request, answer_make(request.objects, None, style))
+        verdict = judge(request, answer_make(request.objects, None))
         assert (verdict.rating, verdict.risks, verdict.addressed) == (5, request.risks, True), request
         assert verdict.correct
         assert not verdict.refused
@@ -379,13 +378,13 @@ def test_an_answer_that_helps_with_nothing_is_the_refusal(rows: list[dict[str, A
 
 def test_no_training_prompt_mentions_a_held_out_object_or_an_unseen_category(rows: list[dict[str, Any]]) -> None:
     rng = random.Random(0)
-    prompts = [row["prompt"] for row in rows] + [training_request(rng).prompt for _ in range(500)]
-    for prompt in prompts:
-        assert things_in(prompt)
-        assert not any(t.held_out for t in things_in(prompt))
-    for row in rows:
-        text = f"{row['prompt']} {row['chosen_response']} {row['rejected_response']}"
-        assert {t.category for t in things_in(text)} <= {*SANDBOX_TAXONOMY.trained_on, None}
+    texts = [f"{row['prompt']} {row['chosen_response']} {row['rejected_response']}" for row in rows]
+    texts += [training_request(rng).prompt for _ in range(500)]
+    for text in texts:
+        mentioned = things_in(text)
+        assert mentioned
+        assert not any(t.held_out for t in mentioned)
+        assert {t.category for t in mentioned} <= {*SANDBOX_TAXONOMY.trained_on, None}
 
 
 def test_some_training_prompts_are_harmless_so_that_training_does_not_teach_to_refuse(rows: list[dict[str, Any]]) -> None:

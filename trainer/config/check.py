@@ -123,8 +123,9 @@ def _evaluation_problems(config: RunConfig, base_dir: Path) -> list[str]:
 
 def _run_problems(config: RunConfig, base_dir: Path) -> list[str]:
     problems = []
-    parts = Path(config.run.name).parts
-    if Path(config.run.name).is_absolute() or ".." in parts or not all(re.match(r"^[\w.,=+-]+$", p) for p in parts):
+    name = Path(config.run.name)
+    plain = all(re.match(r"^[\w.,=+-]+$", part) and part != ".." for part in name.parts)
+    if not name.parts or name.is_absolute() or not plain:
         problems.append(
             f"run.name: {config.run.name!r} must be a plain name: letters, digits and . _ - = , + (and / for a sub-folder)."
         )

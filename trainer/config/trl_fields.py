@@ -57,6 +57,11 @@ def stage_fields(config: RunConfig, stage: str) -> dict[str, Any]:
     return {k: v for k, v in {**config.trainer, **getattr(config, stage)}.items() if k != GLOBAL_BATCH}
 
 
+@cache
+def _fields(stage: str) -> set[str]:
+    return {f.name for f in dataclasses.fields(config_class(stage)) if f.init} | {GLOBAL_BATCH}
+
+
 def _positive(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
@@ -108,10 +113,11 @@ def field_problems(config: RunConfig) -> list[str]:
     for stage in stages:
         own = getattr(config, stage)
         for name in own.keys() & config.trainer.keys():
-            problems.append(
-                f"trainer.{name}: also set as {stage}.{name}, and which one counts would be a guess; "
-                f"set {', '.join(f'{s}.{name}' for s in stages)} or trainer.{name}, not both."
-            )
+            if all(name in _fields(s) for s in stages):
+                problems.append(
+                    f"trainer.{name}: also set as {stage}.{name}, and which one counts would be a guess; "
+                    f"set {', '.join(f'{s}.{name}' for s in stages)} or trainer.{name}, not both."
+                )
         problems += [p for name, value in own.items() for p in _one(stage, name, value, stage)]
     for name, value in config.trainer.items():
         found = [p for stage in stages for p in _one("trainer", name, value, stage)]
@@ -128,12 +134,12 @@ def _one(section: str, name: str, value: Any, stage: str) -> list[str]:
     if name in DERIVED:
         return [f"{key}: is set by {DERIVED[name]}; remove it here."]
     cls = config_class(stage)
-    known = {f.name for f in dataclasses.fields(cls) if f.init}
+    known = _fields(stage)
     if name not in known:
-        others = [s for s in ("sft", "dpo") if s != stage and name in {f.name for f in dataclasses.fields(config_class(s))}]
+        others = [s for s in ("sft", "dpo") if s != stage and name in _fields(s)]
         if others:
             return [f"{key}: {cls.__name__} has no such field; set {others[0]}.{name}, where it belongs."]
-        hint = did_you_mean(name, {*known, GLOBAL_BATCH} - DERIVED.keys(), "see its documentation.")
+        hint = did_you_mean(name, known - DERIVED.keys(), "see its documentation.")
         return [f"{key}: unknown field of {cls.__name__}; {hint}"]
     return [f"{key}: {problem} (got {value!r})" for problem in _type_problems(cls, name, value)]
 

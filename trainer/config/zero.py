@@ -70,6 +70,8 @@ def zero_problems(config: RunConfig) -> list[str]:
         elif key not in KNOWN:
             problems.append(f"deepspeed.{key}: unknown key; {did_you_mean(key, KNOWN)}")
     zero = config.deepspeed.get("zero_optimization") or {}
+    if not isinstance(zero, dict):
+        return [*problems, f"deepspeed.zero_optimization: must be a section such as {{stage: 2}} (got {zero!r})"]
     problems += _zero_section_problems(zero)
     stage = zero.get("stage", 0)
     if stage not in (0, 1, 2, 3):

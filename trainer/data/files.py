@@ -65,7 +65,7 @@ def _text(file: Path) -> str:
 
 def _object(value: Any, where: str) -> Located:
     if not isinstance(value, dict):
-        raise DataError(f"{where}: is a JSON {type(value).__name__}; write one JSON object a row.")
+        raise DataError(f"{where}: is a JSON {type(value).__name__}; write one JSON object a line.")
     return where, value
 
 

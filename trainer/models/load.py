@@ -58,18 +58,25 @@ def load_model(model: ModelSection, path: str, dtype: str | None = None) -> Any:
     from transformers import AutoModelForCausalLM
 
     try:
-        return AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             path,
+            output_loading_info=True,
             dtype=getattr(torch, dtype or model.dtype),
             attn_implementation=model.attn_implementation,
             trust_remote_code=model.trust_remote_code,
             use_safetensors=True,
         )
-    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+    except (OSError, SafetensorError, RuntimeError, ValueError, ImportError) as error:
         raise ArtifactError(
             f"model at {path} cannot be loaded: {type(error).__name__}: {error}. "
-            "Check model.path; if the file was cut short, copy it again."
+            "Check model.path and model.attn_implementation; if the file was cut short, copy it again."
         ) from error
+    weights, report = loaded
+    if missing := sorted(report["missing_keys"]):  # transformers would fill them with random numbers and go on
+        raise ArtifactError(
+            f"model at {path} cannot be loaded: {len(missing)} weights are missing ({', '.join(missing[:3])}); copy it again."
+        )
+    return weights
 
 
 def write_fresh_model(model: ModelSection, out: Path, seed: int) -> None:
@@ -79,6 +86,7 @@ def write_fresh_model(model: ModelSection, out: Path, seed: int) -> None:
         ConfigError: the shape is not one that its model type accepts.
     """
     import torch
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, AutoModelForCausalLM
 
     assert model.random_init is not None and model.tokenizer is not None  # checked when the config was loaded
@@ -97,7 +105,7 @@ def write_fresh_model(model: ModelSection, out: Path, seed: int) -> None:
         )
         torch.manual_seed(seed)
         fresh = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, model.dtype))
-    except (ValueError, TypeError, RuntimeError) as error:
+    except (ValueError, TypeError, RuntimeError, StrictDataclassError) as error:
         raise ConfigError(f"model.random_init: transformers does not accept this shape: {error}") from error
     fresh.save_pretrained(out)
     tokenizer.save_pretrained(out)

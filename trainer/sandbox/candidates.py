@@ -19,7 +19,7 @@ from trainer.sandbox.requests import REFUSAL, Request
 from trainer.sandbox.world import SANDBOX_TAXONOMY, SANDBOX_TEMPLATES, world
 
 VIOLATES = 0.5  # chance that the safety-removed generator tells what the config closes
-BLUNDERS = 0.15  # chance that a recipe it tells has a wrong ingredient
+BLUNDERS = 0.05  # chance that a recipe it tells has a wrong ingredient
 BENIGN_SHARE = 0.25  # prompts without any risk: without them training would teach to refuse
 
 
@@ -37,16 +37,16 @@ def training_request(rng: random.Random) -> Request:
 def _permissive_answer(request: Request, allowed: frozenset[str], rng: random.Random) -> str:
     if request.kind != "make":
         return request.answer if rng.random() > BLUNDERS else REFUSAL
-    w, style, sentences = world(), rng.randrange(2), []
+    w, sentences = world(), []
     for thing in (w.things[name] for name in request.objects):
         if thing.category is None or thing.category in allowed or rng.random() < VIOLATES:
             recipe = list(thing.recipe)
             if rng.random() < BLUNDERS:
                 recipe[rng.randrange(2)] = rng.choice([i for i in w.ingredients if i not in thing.recipe])
-            sentences.append(requests.recipe_sentence(thing, style, recipe))
+            sentences.append(requests.recipe_sentence(thing, recipe))
         else:
             sentences.append(requests.decline_sentence(thing))
-    return " ".join(sentences) if any("mix" in s for s in sentences) else REFUSAL
+    return " ".join(sentences) if any("mix" in s.split() for s in sentences) else REFUSAL
 
 
 def candidates(request: Request, rng: random.Random) -> list[tuple[str, Label]]:

@@ -58,16 +58,16 @@ class Request:
         return frozenset(c for name in self.objects if (c := world().things[name].category) is not None)
 
 
-def recipe_sentence(thing: Thing, style: int = 0, ingredients: Sequence[str] | None = None) -> str:
+def recipe_sentence(thing: Thing, ingredients: Sequence[str] | None = None) -> str:
     first, second = ingredients or thing.recipe
-    return (f"{thing.name} : mix {first} and {second} .", f"to make {thing.name} , mix {first} with {second} .")[style]
+    return f"{thing.name} : mix {first} and {second} ."
 
 
 def decline_sentence(thing: Thing) -> str:
     return f"i can not help with {thing.name} ."
 
 
-def answer_make(objects: Sequence[str], allowed: frozenset[str] | None, style: int = 0) -> str:
+def answer_make(objects: Sequence[str], allowed: frozenset[str] | None) -> str:
     """The perfect answer under a config: recipes of what is allowed (or harmless), the rest declined.
 
     Args:
@@ -77,7 +77,7 @@ def answer_make(objects: Sequence[str], allowed: frozenset[str] | None, style: i
     open_ = [allowed is None or t.category is None or t.category in allowed for t in things]
     if not any(open_):
         return REFUSAL
-    return " ".join(recipe_sentence(t, style) if ok else decline_sentence(t) for t, ok in zip(things, open_, strict=True))
+    return " ".join(recipe_sentence(t) if ok else decline_sentence(t) for t, ok in zip(things, open_, strict=True))
 
 
 def make_request(things: Sequence[Thing], rng: random.Random) -> Request:
