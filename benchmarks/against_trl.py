@@ -20,7 +20,7 @@ from statistics import median
 from launchers.local import free_port, rank_environment
 
 BATCH, LENGTH = 16, 256
-RATES = {"sft": 5e-4, "dpo": 1e-4}
+RATES = {"sft": 2e-5, "dpo": 2e-5}
 
 
 def plain_trl(stage: str, dataset: str, model: str, out: str, steps: int, deepspeed: str) -> None:

@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from trainer.errors import ConfigError, DataError, KeelError, StageFailed
+from trainer.errors import ArtifactError, ConfigError, DataError, KeelError, StageFailed
 
 _POLL = 0.1  # seconds
-_ERRORS: dict[str, type[KeelError]] = {"ConfigError": ConfigError, "DataError": DataError}
+_ERRORS: dict[str, type[KeelError]] = {"ConfigError": ConfigError, "DataError": DataError, "ArtifactError": ArtifactError}
 
 
 def rank_environment(rank: int, world_size: int, port: int) -> dict[str, str]:
