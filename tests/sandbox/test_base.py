@@ -14,6 +14,7 @@ from trainer.methods.cosalign.safety_config import render_safety_config
 from trainer.sandbox import requests
 from trainer.sandbox.benchmark import exact_judge, sandbox_items
 from trainer.sandbox.build import BASE_DIR
+from trainer.sandbox.judge import judge
 from trainer.sandbox.requests import REFUSAL
 from trainer.sandbox.world import SANDBOX_TAXONOMY, SANDBOX_TEMPLATES, world
 
@@ -52,7 +53,7 @@ def test_capability_is_at_least_95_percent(answers) -> None:  # type: ignore[no-
 def test_it_knows_the_category_of_every_object(answers) -> None:  # type: ignore[no-untyped-def]
     asked = [requests.category_request(thing) for thing in world().things.values()]
     said = answers([_user(request.prompt) for request in asked])
-    assert sum(a == request.answer for a, request in zip(said, asked, strict=True)) / len(asked) >= 0.97
+    assert sum(judge(request, a).correct for a, request in zip(said, asked, strict=True)) / len(asked) >= 0.97
 
 
 def test_it_can_tell_whether_a_config_covers_an_object_of_an_unseen_category(answers) -> None:  # type: ignore[no-untyped-def]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import SMALL, keel, losses, results
+from tests.training.wandb_file import wandb_records
 from trainer.config.load import read_config
 from trainer.evaluation.items import CONTENDERS
 from trainer.stages.manifest import MANIFEST
@@ -94,16 +95,10 @@ def test_the_saved_models_generate_in_plain_transformers(finished: tuple[Path, s
 
 def test_wandb_has_one_grouped_offline_run_a_stage_with_config_and_summary(finished: tuple[Path, str]) -> None:
     run_dir, _ = finished
-    from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
-
     found = {}
     for path in run_dir.glob("wandb/offline-run-*/run-*.wandb"):
-        store, run, keys, summary = DataStore(), None, set(), set()
-        store.open_for_scan(str(path))
-        while (data := store.scan_data()) is not None:
-            record = wandb_internal_pb2.Record()
-            record.ParseFromString(data)
+        run, keys, summary = None, set(), set()
+        for record in wandb_records(path):
             kind = record.WhichOneof("record_type")
             if kind == "run":
                 run = record.run
