@@ -21,11 +21,13 @@ def test_sft_then_dpo_on_hh_rlhf(public_data: Path, tmp_path: Path, tokenizer: s
         f"model.tokenizer={public_data / 'tokenizers' / tokenizer}",
         "data=transcripts",
         f"data.path={public_data / 'hh_rlhf' / 'harmless-base_test.jsonl.gz'}",
-        "data.limit=200",
-        "trainer.max_length=384",
+        "data.limit=120",
+        "trainer.max_length=256",
         "trainer.per_device_train_batch_size=4",
         "trainer.train_batch_size=16",
         "trainer.max_steps=8",
+        "sft.learning_rate=2e-3",
+        "sft.warmup_steps=2",
         "trainer.logging_steps=1",
         "launcher.processes=2",
         "deepspeed=zero2",
@@ -34,8 +36,8 @@ def test_sft_then_dpo_on_hh_rlhf(public_data: Path, tmp_path: Path, tokenizer: s
     )
     run_dir = tmp_path / "runs" / "hh"
     report = json.loads((run_dir / "data" / "report.json").read_text())
-    assert report["rows"] == 200
-    assert report["examples"]["dpo"] + sum(report["left_out"].values()) == 200
+    assert report["rows"] == 120
+    assert report["examples"]["dpo"] + sum(report["left_out"].values()) == 120
     sft = losses(run_dir / "sft")
     assert sft[-1] < sft[0] - 0.2, "SFT on real text must learn"
     assert losses(run_dir / "dpo")[0] == pytest.approx(0.6931, abs=1e-3)
