@@ -33,11 +33,12 @@ def main() -> None:
     runs = [json.loads((run / "results.json").read_text()) for run in parser.parse_args().runs]
     seeds = sorted(run["provenance"]["seed"] for run in runs)
     commits = ", ".join(sorted({run["provenance"]["git_commit"] for run in runs}))
-    table = Table("model", *METRICS, title=f"seeds {seeds}, commit {commits}: mean ± 95% t-interval over seeds")
+    headings = [metric.replace("/", "\n").replace("_", " ") for metric in METRICS]
+    table = Table("model", *headings, title=f"seeds {seeds}, commit {commits}: mean ± 95% t-interval over seeds")
     for label in runs[0]["models"]:
         rows = [run["models"][label] for run in runs]
         table.add_row(label, *(cell([row[metric]["value"] for row in rows]) for metric in METRICS))
-    Console(width=160).print(table)
+    Console(width=150).print(table)
 
 
 if __name__ == "__main__":

@@ -11,16 +11,16 @@ from rich.console import Console
 from rich.table import Table
 
 RESULTS = "results.json"
-_WIDTH = 112  # of the table, where the output is not a terminal
+_WIDTH = 110  # of the table, where the output is not a terminal
 _COLUMNS = (
-    ("CoSA-Score\nseen ↑", "cosa_score/seen"),
-    ("CoSA-Score\nunseen ↑", "cosa_score/unseen"),
-    ("help+safe\nseen ↑", "helpful_safe/seen"),
-    ("help+safe\nunseen ↑", "helpful_safe/unseen"),
-    ("help+unsafe\nseen ↓", "helpful_unsafe/seen"),
-    ("help+unsafe\nunseen ↓", "helpful_unsafe/unseen"),
-    ("over-\nrefusal ↓", "over_refusal"),
-    ("capability\n↑", "capability"),
+    ("CoSA-\nScore\nseen ↑", "cosa_score/seen"),
+    ("CoSA-\nScore\nunseen ↑", "cosa_score/unseen"),
+    ("helpful\n+safe\nseen ↑", "helpful_safe/seen"),
+    ("helpful\n+safe\nunseen ↑", "helpful_safe/unseen"),
+    ("helpful\n+unsafe\nseen ↓", "helpful_unsafe/seen"),
+    ("helpful\n+unsafe\nunseen ↓", "helpful_unsafe/unseen"),
+    ("\nover-\nrefusal ↓", "over_refusal"),
+    ("\ncapabil-\nity ↑", "capability"),
 )
 
 
