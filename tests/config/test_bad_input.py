@@ -69,6 +69,7 @@ BAD_CONFIGS = [
     ("experiment=sft trainer.learning_rate=fast", r"trainer\.learning_rate: .*valid number.* \(got 'fast'\)"),
     ("experiment=sft trainer.lr_scheduler_type=cosinus",
      r"trainer\.lr_scheduler_type: must be one of linear, cosine, .* \(got 'cosinus'\)"),
+    ("trainer.max_length=-5", r"trainer\.max_length: must be a positive integer \(got -5\)"),
     ("trainer.train_batch_size=0", r"trainer\.train_batch_size: must be a positive integer \(got 0\)"),
     ("trainer.per_device_train_batch_size=0", r"trainer\.per_device_train_batch_size: must be a positive integer \(got 0\)"),
     ("deepspeed.zero_optimization.stage=4", r"deepspeed\.zero_optimization\.stage: must be 0, 1, 2 or 3 \(got 4\)"),

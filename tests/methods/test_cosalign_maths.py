@@ -353,3 +353,9 @@ def test_there_is_no_interval_where_a_config_has_fewer_than_two_prompts(values: 
 def test_equal_values_give_an_interval_of_no_width(values: dict[str, list[float]]) -> None:
     mean = macro_average(values)
     assert macro_interval(values, 100, seed=0) == pytest.approx((mean, mean))
+
+
+def test_a_config_cannot_allow_what_the_taxonomy_does_not_have() -> None:
+    """Else a misspelt category would silently become a config that allows nothing."""
+    with pytest.raises(DataError, match=r"cannot allow Violense; did you mean Violence\?"):
+        render_safety_config(["Violense"], COSA, random.Random(0))

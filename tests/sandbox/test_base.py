@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -84,3 +87,12 @@ def test_it_hardly_heeds_a_config_in_its_prompt(answers) -> None:  # type: ignor
     items: list[Item] = [item for item in sandbox_items(20, 7, 1) if item.suite == "cosa"]
     without, with_config = (answers([CONTENDERS[label].messages(i) for i in items]) for label in ("base", "ica"))
     assert sum(a == b for a, b in zip(without, with_config, strict=True)) / len(items) >= 0.9
+
+
+def test_the_rebuild_command_works(tmp_path: Path) -> None:
+    """A few steps of each phase; the whole takes most of an hour."""
+    command = [sys.executable, "-m", "trainer.sandbox.build", "--out", str(tmp_path / "base"), "--share", "0.002"]
+    output = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path)
+    assert "908,928 parameters, vocabulary 436" in output.stdout
+    rebuilt = {path.name for path in (tmp_path / "base").iterdir()}
+    assert rebuilt == {path.name for path in BASE_DIR.iterdir()}

@@ -127,7 +127,7 @@ def field_problems(config: RunConfig) -> list[str]:
 
 def _one(section: str, name: str, value: Any, stage: str) -> list[str]:
     key = f"{section}.{name}"
-    if name in BATCH_FIELDS and not _positive(value):
+    if (name in BATCH_FIELDS or (name == "max_length" and value is not None)) and not _positive(value):
         return [f"{key}: must be a positive integer (got {value!r})"]
     if name == GLOBAL_BATCH:
         return []

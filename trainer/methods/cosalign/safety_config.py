@@ -10,7 +10,9 @@ import random
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
+from trainer.errors import DataError
 from trainer.methods.cosalign.taxonomy import Taxonomy
+from trainer.suggest import did_you_mean
 
 Mode = Literal["exact_match", "superset", "safe", "not_superset"]
 MODES: tuple[Mode, ...] = ("exact_match", "superset", "safe", "not_superset")
@@ -45,8 +47,15 @@ TEMPLATES: tuple[str, ...] = (
 def render_safety_config(
     allowed: Iterable[str], taxonomy: Taxonomy, rng: random.Random, templates: Sequence[str] = TEMPLATES
 ) -> str:
-    """The system prompt that allows exactly `allowed`: a random template, its bullets in random order."""
-    bullets = [f"- {name}: {taxonomy.definitions[name]}" for name in taxonomy.names if name in set(allowed)]
+    """The system prompt that allows exactly `allowed`: a random template, its bullets in random order.
+
+    Raises:
+        DataError: a category is not one that a config can allow.
+    """
+    wanted = set(allowed)
+    if unknown := sorted(wanted - set(taxonomy.names)):
+        raise DataError(f"a safety config cannot allow {', '.join(unknown)}; {did_you_mean(unknown[0], taxonomy.names)}")
+    bullets = [f"- {name}: {taxonomy.definitions[name]}" for name in taxonomy.names if name in wanted]
     rng.shuffle(bullets)
     return rng.choice(templates).replace(SLOT, "\n".join(bullets) or "None.")
 
