@@ -22,6 +22,7 @@ from omegaconf import OmegaConf
 from trainer.__main__ import lenient
 from trainer.config.load import load_config
 from trainer.config.schema import DataSection, ModelSection, RunConfig
+from trainer.config.trl_fields import accumulation_steps, stage_fields
 from trainer.data.preferences import read_preferences
 from trainer.errors import ArtifactError, ConfigError, DataError, KeelError
 from trainer.models.load import load_model, load_tokenizer, write_fresh_model
@@ -127,10 +128,23 @@ def test_a_bad_config_is_refused_with_the_key_the_reason_and_what_to_do(override
     assert any(re.match(message, line) for line in found), found
 
 
+@pytest.mark.parametrize("preset", ["", " debug=fast", " debug=one_step"])
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_the_shipped_experiments_have_no_problem(experiment: str, tmp_path: Path) -> None:
+def test_the_shipped_experiments_have_no_problem(experiment: str, preset: str, tmp_path: Path) -> None:
     """The control of the table above: without the mistake nothing is refused."""
-    assert load(f"experiment={experiment}", tmp_path).method.name == experiment
+    assert load(f"experiment={experiment}{preset}", tmp_path).method.name == experiment
+
+
+def test_the_published_settings_are_those_of_the_paper(tmp_path: Path) -> None:
+    config = load("experiment=paper/cosalign evaluation=none launcher.processes=8", tmp_path)
+    dpo = stage_fields(config, "dpo")
+    expected = {"beta": 0.1, "learning_rate": 5e-7, "optim": "rmsprop", "warmup_steps": 150, "num_train_epochs": 3}
+    assert {name: dpo[name] for name in expected} == expected
+    assert dpo["lr_scheduler_type"] == "constant_with_warmup"
+    assert (dpo["max_length"], config.data.max_prompt_length, dpo["max_grad_norm"]) == (640, 512, 10.0)
+    assert dpo["per_device_train_batch_size"] * accumulation_steps(config, "dpo", 8) * 8 == 32
+    assert config.model.path == "meta-llama/Llama-3.1-8B-Instruct"
+    assert config.model.dtype == "bfloat16"
 
 
 def test_all_problems_are_shown_at_once(tmp_path: Path) -> None:
