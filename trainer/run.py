@@ -103,7 +103,7 @@ def carry_out(config: RunConfig) -> Path:
     run_dir = claim_directory(config)
     finished: dict[str, str] = {}
     for stage in chain(config):
-        inputs = stage.inputs(run_dir, finished)
+        inputs = stage.inputs(finished)
         fingerprint = fingerprint_of({"stage": stage.name, "settings": stage.settings, "inputs": inputs})
         if _is_done(run_dir / stage.name, fingerprint):
             print(f"{config.run.name} · {stage.name} · finished before and unchanged: kept", flush=True)

@@ -35,6 +35,7 @@ DERIVED = {
     "resume_from_checkpoint": "the run directory: a run resumes by itself",
     "push_to_hub": "nothing: models are saved in the run directory",
     "hub_token": "nothing: tokens do not belong in a config",
+    "disable_tqdm": "this project, which draws its own progress bar",
     "do_train": "the method",
     "do_eval": "the method",
     "local_rank": "the launcher",

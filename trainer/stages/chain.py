@@ -13,6 +13,7 @@ from trainer.config.check import SANDBOX, looks_local
 from trainer.config.load import to_mapping
 from trainer.config.schema import RunConfig
 from trainer.config.trl_fields import STAGE_SECTIONS
+from trainer.sandbox.build import BASE_DIR
 from trainer.stages import base, data, dpo, evaluate, sft
 from trainer.stages.context import StageContext
 from trainer.stages.manifest import fingerprint_path, write_manifest
@@ -38,7 +39,7 @@ class Stage:
     reads: dict[str, str]
     distributed: bool = True
 
-    def inputs(self, run_dir: Path, finished: dict[str, str]) -> dict[str, str]:
+    def inputs(self, finished: dict[str, str]) -> dict[str, str]:
         """Fingerprints of everything it reads. `finished`: the fingerprints of the stages before it."""
         found = {name: finished[name] for name in self.after}
         for key, path in self.reads.items():
@@ -75,7 +76,9 @@ def chain(config: RunConfig) -> list[Stage]:
         return {"seed": config.seed, **{name: values[name] for name in sections}, **others}
 
     training = STAGE_SECTIONS[config.method.name]
-    model = _outside("model.path", config.model.path, SANDBOX) | _outside("model.tokenizer", config.model.tokenizer)
+    tokenizer = _outside("model.tokenizer", config.model.tokenizer)
+    # The shipped base counts by its content too: another version of it is another model.
+    model = _outside("model.path", str(BASE_DIR) if config.model.path == SANDBOX else config.model.path) | tokenizer
     stages: list[Stage] = []
     start: tuple[str, ...] = ()
     if config.model.random_init is not None:
@@ -87,7 +90,9 @@ def chain(config: RunConfig) -> list[Stage]:
     for position, name in enumerate(training):
         before = (*start, "data", *training[:position])
         work = {"sft": sft.run, "dpo": dpo.run}[name]
-        stages.append(Stage(name, work, before, settings("model", "trainer", "deepspeed", name), model))
+        stages.append(
+            Stage(name, work, before, settings("model", "trainer", "deepspeed", name), tokenizer if position else model)
+        )
     if config.evaluation is not None:
         reads = model | _outside("evaluation.path", config.evaluation.path) | _outside("judge.path", config.judge.path)
         evaluated = settings("method", "model", "generation", "judge", "evaluation")
@@ -99,8 +104,8 @@ def stage_named(config: RunConfig, name: str) -> Stage:
     return next(stage for stage in chain(config) if stage.name == name)
 
 
-def _outside(key: str, path: str | None, *builtin: str) -> dict[str, str]:
+def _outside(key: str, path: str | None) -> dict[str, str]:
     """A path that the run reads, expanded; hub names stay as they are."""
-    if path is None or path in builtin:
+    if path is None:
         return {}
     return {key: str(Path(path).expanduser()) if looks_local(path) else path}
