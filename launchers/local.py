@@ -2,39 +2,54 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from trainer.errors import ArtifactError, ConfigError, DataError, KeelError, StageFailed
+from launchers.outcome import prepare_directories, reason_of
+from trainer.config.schema import LocalLauncher
+from trainer.errors import Interrupted
+from trainer.survival.stopping import STOP_SIGNALS
 
 _POLL = 0.1  # seconds
-_ERRORS: dict[str, type[KeelError]] = {"ConfigError": ConfigError, "DataError": DataError, "ArtifactError": ArtifactError}
 
 
-def rank_environment(rank: int, world_size: int, port: int) -> dict[str, str]:
-    """What a rank needs to find the others (torch's env:// rendezvous), and settings that only matter on one machine."""
-    threads = max(1, (os.cpu_count() or 1) // world_size)
-    defaults = {
-        "OMP_NUM_THREADS": str(threads),
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "GLOO_SOCKET_IFNAME": "lo",
-        "PYTHONUNBUFFERED": "1",
-    }
+@dataclass(frozen=True)
+class World:
+    """Where the ranks of this machine stand among all ranks.
+
+    Attributes:
+        first_rank: the rank of local rank 0.
+        local_size, size: ranks on this machine, and on all.
+        address, port: where rank 0 listens for the others.
+    """
+
+    local_size: int
+    size: int
+    first_rank: int = 0
+    address: str = "127.0.0.1"
+    port: int = 0
+
+
+def rank_environment(local_rank: int, world: World) -> dict[str, str]:
+    """What a rank needs to find the others (torch's env:// rendezvous), and how many threads it may use."""
+    threads = max(1, (os.cpu_count() or 1) // world.local_size)
+    defaults = {"OMP_NUM_THREADS": str(threads)}
+    if world.local_size == world.size:
+        defaults["GLOO_SOCKET_IFNAME"] = "lo"
     ranks = {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(world_size),
-        "LOCAL_WORLD_SIZE": str(world_size),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
+        "RANK": str(world.first_rank + local_rank),
+        "LOCAL_RANK": str(local_rank),
+        "WORLD_SIZE": str(world.size),
+        "LOCAL_WORLD_SIZE": str(world.local_size),
+        "MASTER_ADDR": world.address,
+        "MASTER_PORT": str(world.port),
     }
     return {**defaults, **os.environ, **ranks}
 
@@ -45,58 +60,67 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def launch(run_dir: Path, stage: str, world_size: int, grace: float) -> None:
-    """Run one stage on `world_size` local processes and wait for it.
+class LocalRanks:
+    """Every rank a child of this process."""
 
-    Rank 0 writes to this terminal; the other ranks write to `<stage>/logs/rank<N>.log`.
+    def __init__(self, settings: LocalLauncher):
+        self.settings = settings
+
+    def start(self, run_dir: Path, stage: str, distributed: bool) -> None:
+        size = self.settings.processes if distributed else 1
+        prepare_directories(run_dir, stage)
+        codes = run_ranks(run_dir, stage, World(local_size=size, size=size, port=free_port()), self.settings.grace)
+        if codes:
+            raise reason_of(run_dir, stage, size, codes)
+
+
+def run_ranks(run_dir: Path, stage: str, world: World, grace: float) -> dict[int, int]:
+    """Start the ranks of this machine and wait for them. TERM and USR2 to this process are passed on to them.
 
     Args:
         grace: seconds between TERM and KILL for the remaining ranks once one has failed.
 
-    Raises:
-        StageFailed, ConfigError, DataError: a rank failed; the text names the rank and its reason.
-        KeyboardInterrupt: this process was asked to stop; the ranks were stopped first.
+    Returns:
+        rank -> exit code of those that ended badly of themselves; empty when all did well.
     """
-    logs, errors = run_dir / stage / "logs", run_dir / stage / "errors"
-    logs.mkdir(parents=True, exist_ok=True)
-    errors.mkdir(exist_ok=True)
-    for stale in errors.iterdir():
-        stale.unlink()
-    port = free_port()
+    errors = run_dir / stage / "errors"
     ranks: list[subprocess.Popen[bytes]] = []
+    passed_on: set[int] = set()
 
-    def stop(signum: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt(signal.Signals(signum).name)
+    def pass_on(signum: int, _frame: FrameType | None) -> None:
+        passed_on.add(signum)
+        for process in ranks:
+            if process.poll() is None:
+                os.killpg(process.pid, signum)
 
-    previous = signal.signal(signal.SIGTERM, stop)
+    previous = {number: signal.signal(number, pass_on) for number in STOP_SIGNALS}
     try:
-        for rank in range(world_size):
-            command = [sys.executable, "-m", "trainer.worker", str(run_dir), stage]
-            log = None if rank == 0 else (logs / f"rank{rank}.log").open("ab")
+        for local_rank in range(world.local_size):
+            if passed_on:
+                break
             ranks.append(
                 subprocess.Popen(
-                    command,
-                    env=rank_environment(rank, world_size, port),
+                    [sys.executable, "-m", "trainer.worker", str(run_dir), stage],
+                    env=rank_environment(local_rank, world),
                     stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
                     start_new_session=True,  # Ctrl-C reaches this process alone, which then stops the ranks in order
                 )
             )
-            if log is not None:
-                log.close()
         while any(p.poll() is None for p in ranks):
             if any(p.poll() not in (None, 0) for p in ranks):
                 break
             time.sleep(_POLL)
     finally:
-        failed = [rank for rank, p in enumerate(ranks) if p.poll() not in (None, 0)]
+        failed = {world.first_rank + i: int(p.returncode) for i, p in enumerate(ranks) if p.poll() not in (None, 0)}
         if failed and not any(errors.iterdir()):
             time.sleep(5 * _POLL)  # a rank that raised is about to say why
         _end(ranks, grace)
-        signal.signal(signal.SIGTERM, previous)
-    if failed:
-        raise _reason(stage, failed, ranks, errors, logs)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    if passed_on and len(ranks) < world.local_size:
+        failed[world.first_rank + len(ranks)] = Interrupted.exit_code
+    # A rank that had no handler yet when our signal reached it was interrupted, not killed.
+    return {rank: Interrupted.exit_code if -code in passed_on else code for rank, code in failed.items()}
 
 
 def _end(ranks: list[subprocess.Popen[bytes]], grace: float) -> None:
@@ -110,23 +134,3 @@ def _end(ranks: list[subprocess.Popen[bytes]], grace: float) -> None:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-
-
-def _reason(stage: str, failed: list[int], ranks: list[subprocess.Popen[bytes]], errors: Path, logs: Path) -> KeelError:
-    """The first cause: a rank killed from outside, else the earliest error a rank wrote down."""
-    for rank in failed:
-        code = ranks[rank].returncode
-        if code < 0 and not (errors / f"rank{rank}.json").exists():
-            name = signal.Signals(-code).name
-            hint = " (out of memory is the usual cause)" if name == "SIGKILL" else ""
-            return StageFailed(
-                f"stage {stage}: rank {rank} of {len(ranks)} was killed by {name}{hint}; the others were stopped."
-            )
-    written = [json.loads(path.read_text()) for path in errors.glob("rank*.json")]
-    if not written:
-        return StageFailed(f"stage {stage}: rank {failed[0]} ended with exit code {ranks[failed[0]].returncode}; see {logs}.")
-    first = min(written, key=lambda e: (e["secondary"], e["time"]))
-    if first["type"] in _ERRORS:
-        return _ERRORS[first["type"]](first["message"])
-    reason = f"stage {stage}: rank {first['rank']} of {len(ranks)}: {first['type']}: {first['message']}"
-    return StageFailed(f"{reason}\n{first['traceback']}".rstrip())

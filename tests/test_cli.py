@@ -32,7 +32,7 @@ def test_every_problem_is_shown_before_anything_is_written(tmp_path: Path) -> No
 
 
 def test_an_unknown_experiment_names_those_there_are(tmp_path: Path) -> None:
-    output = keel("experiment=cosaling", cwd=tmp_path, code=1)
+    output = keel("experiment=cosaling", cwd=tmp_path, code=2)
     assert "Could not find 'experiment/cosaling'" in output
     assert "cosalign" in output
 

@@ -13,7 +13,7 @@ from tests.conftest import ROOT
 
 def test_a_wheel_carries_configs_and_base(tmp_path: Path) -> None:
     source, site = tmp_path / "source", tmp_path / "site"
-    for name in ("trainer", "launchers", "conf"):
+    for name in ("trainer", "launchers", "conf", "hydra_plugins"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)

@@ -1,87 +1,82 @@
 """Train and evaluate: `python -m trainer experiment=cosalign launcher.processes=2`. `--help` shows what there is to set.
 
-Hydra composes once, here. Below this file nothing has seen OmegaConf.
+Hydra composes once, here; for a sweep, once a run, in `trainer/sweep/`. Below that nothing has seen OmegaConf.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import sys
-from importlib.resources import files
-from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
+from hydra_plugins.keel import KeelLauncher, OptunaSweeper
+from trainer.compose import lenient, plain_values
+from trainer.ending import CONTINUES, KEYBOARD, explain
 from trainer.errors import ConfigError, KeelError
 
-_OVERRIDE = re.compile(r"^([A-Za-z_][\w.]*)=")
-
-
-def lenient(arguments: list[str]) -> list[str]:
-    """Let every `key=value` reach our own check, which reports all unknown keys at once and names the nearest ones.
-
-    Hydra stops at the first key it does not know; `++key=value` makes it add the key instead.
-    """
-    conf = files("trainer.conf")
-    groups = {entry.name for entry in conf.iterdir() if entry.is_dir()}
-    rewritten = []
-    for argument in arguments:
-        match = _OVERRIDE.match(argument)
-        is_key = match is not None and match.group(1) not in groups and not match.group(1).startswith("hydra.")
-        rewritten.append(f"++{argument}" if is_key else argument)
-    return rewritten
-
-
-def swept(arguments: list[str]) -> set[str]:
-    """The keys that a sweep varies: `seed` in `-m seed=0,1 data.prompts=20`."""
-    parser = OverridesParser.create()
-    overrides = parser.parse_overrides([a for a in arguments if "=" in a and not a.startswith("-")])
-    return {override.key_or_group for override in overrides if override.is_sweep_override()}
-
-
-def plain_values(composed: DictConfig) -> dict[str, Any]:
-    """The composed config as a plain mapping, every interpolation resolved. In a sweep each job gets its own run name."""
-    values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)
-    assert isinstance(values, dict)
-    hydra_config = HydraConfig.get()
-    if hydra_config.mode == RunMode.MULTIRUN and isinstance(values.get("run"), dict):
-        varied = swept(sys.argv[1:])
-        job = [override.lstrip("+") for override in hydra_config.overrides.task]
-        suffix = ",".join(override for override in job if override.split("=")[0] in varied)
-        values["run"]["name"] = f"{values['run']['name']}/{re.sub(r'[^A-Za-z0-9_.,=+-]', '_', suffix)}"
-    return {str(key): value for key, value in values.items()}
+_FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
 @hydra.main(version_base="1.3", config_path="pkg://trainer.conf", config_name="config")
-def main(composed: DictConfig) -> None:
-    from omegaconf.errors import OmegaConfBaseException
-
+def one_run(composed: DictConfig) -> None:
+    """Carry out one run, or submit it. The runs of a sweep go through our Hydra launcher instead."""
     try:
-        try:
-            values = plain_values(composed)
-        except OmegaConfBaseException as error:
-            raise ConfigError(str(error)) from error
-        from trainer.config.load import load_config
-        from trainer.evaluation.report import print_report
-        from trainer.run import carry_out
-
-        print_report(carry_out(load_config(values)))
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise ConfigError("hydra/launcher: a sweep needs hydra/launcher=keel; launcher=local or slurm says where it runs.")
+        sys.exit(_start(composed))
     except KeelError as error:
-        lines = error.problems if isinstance(error, ConfigError) else [str(error)]
-        title = f"{len(lines)} problems with this config" if len(lines) > 1 else type(error).__name__
-        print(f"\n{title}:", *(f"  - {line}" for line in lines), sep="\n", file=sys.stderr, flush=True)
-        sys.exit(error.exit_code)
+        sys.exit(explain(error))
+
+
+def _start(composed: DictConfig) -> int:
+    from trainer.config.load import load_config
+    from trainer.config.schema import SlurmLauncher
+    from trainer.evaluation.report import print_report
+    from trainer.run import carry_out, claim_directory, run_directory, submits_to_slurm
+
+    config = load_config(plain_values(composed))
+    if submits_to_slurm(config):
+        from launchers.slurm.submit import how_to_follow, refuse_twice, submit_run
+
+        refuse_twice(run_directory(config))  # before on_existing=overwrite can delete what a job is working on
+        print(*how_to_follow(submit_run(config, claim_directory(config))), sep="\n", flush=True)
+    elif isinstance(config.launcher, SlurmLauncher):
+        from trainer.job import run_in_allocation
+
+        return run_in_allocation(config, claim_directory(config))
+    else:
+        print_report(carry_out(config))
+    return 0
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command. Returns the exit status, see `trainer/errors.py`."""
+    sys.argv[1:] = lenient(arguments)
+    for plugin in (KeelLauncher, OptunaSweeper):  # Hydra's own search does not see into an editable install
+        Plugins.instance().register(plugin)
+    in_full = os.environ.get(_FULL_ERROR) == "1"
+    os.environ[_FULL_ERROR] = "1"  # Hydra then raises what went wrong; otherwise it prints it and exits with status 1
+    try:
+        one_run()
+    except KeelError as error:
+        return explain(error)
+    except (HydraException, OmegaConfBaseException) as error:
+        if in_full:
+            raise
+        causes = [str(part).strip() for part in (error, error.__cause__) if part is not None]
+        return explain(ConfigError("\n".join(cause for cause in causes if cause)))
     except KeyboardInterrupt:
-        print("\nstopped; the same command continues from here", file=sys.stderr, flush=True)
-        sys.exit(130)
+        print(f"\n{CONTINUES}", file=sys.stderr, flush=True)
+        return KEYBOARD
+    return 0
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("HYDRA_FULL_ERROR", "0")
-    sys.argv[1:] = lenient(sys.argv[1:])
-    main()
+    sys.exit(main(sys.argv[1:]))

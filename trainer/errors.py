@@ -1,7 +1,12 @@
 """The errors a user may see. Each is also a standard type, so `except ValueError` keeps working.
 
-`EXIT_CODES` maps them to the process exit status: a scheduler must be able to tell a mistake in the
-config (never worth a second try) from a failure.
+The process exit status tells a scheduler what to do next:
+
+    0     done
+    1     failed; a second try may fail in the same way
+    2     a mistake in the config, the data or an artifact: never worth a second try
+    75    stopped by a signal, state saved: start again to continue (EX_TEMPFAIL)
+    130   stopped from the keyboard
 """
 
 from __future__ import annotations
@@ -41,3 +46,17 @@ class StageFailed(KeelError, RuntimeError):
     """A process of a stage died or raised; the text says which rank and why."""
 
     exit_code = 1
+
+
+class Interrupted(KeelError, RuntimeError):
+    """A signal asked the run to stop, and it did so in good order: the same command continues."""
+
+    exit_code = 75
+
+
+class DiskFull(StageFailed, OSError):
+    """The next checkpoint does not fit; nothing was written."""
+
+
+class BadLoss(StageFailed, ArithmeticError):
+    """A loss was not finite or exploded, and the policy is to stop."""

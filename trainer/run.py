@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from launchers.local import launch
+from launchers.interface import Launcher, launcher_for
+from launchers.slurm.submit import inside_allocation
 from trainer.config.load import to_mapping, write_config
-from trainer.config.schema import RunConfig
+from trainer.config.schema import RunConfig, SlurmLauncher
+from trainer.config.zero import zero_stage
 from trainer.errors import ArtifactError, ConfigError
 from trainer.stages.chain import TICKET, Stage, chain
 from trainer.stages.manifest import MANIFEST, damaged_outputs, fingerprint_of, read_manifest, write_json
+from trainer.suggest import did_you_mean
+from trainer.survival.start import prepare_start
 
 CONFIG = "config.yaml"
+SWEEP = "sweep"  # a sweep of the same name keeps sweep.jsonl, and a directory sweep/, beside the run's own files
 
 
 def run_directory(config: RunConfig) -> Path:
     return Path(config.paths.runs).expanduser() / config.run.name
+
+
+def submits_to_slurm(config: RunConfig) -> bool:
+    """Whether this process hands the run to Slurm, rather than carrying it out where it is."""
+    return isinstance(config.launcher, SlurmLauncher) and not inside_allocation()
 
 
 def _comparable(values: dict[str, Any]) -> dict[str, Any]:
@@ -48,7 +59,7 @@ def claim_directory(config: RunConfig) -> Path:
     """
     run_dir = run_directory(config)
     path = run_dir / CONFIG
-    if path.exists() and config.run.on_existing == "overwrite":
+    if path.exists() and config.run.on_existing == "overwrite" and not _started_again():
         _delete_run(run_dir)
     elif path.exists() and config.run.on_existing == "refuse":
         changed = _differences(_comparable(_values_in(path)), _comparable(to_mapping(config)))
@@ -59,7 +70,7 @@ def claim_directory(config: RunConfig) -> Path:
                 "Three ways out: run.name=<another name>; run.on_existing=resume (keeps the stages that this does not change); "
                 "run.on_existing=overwrite (deletes that run)."
             )
-    elif not path.exists() and run_dir.exists() and any(p for p in run_dir.iterdir() if not _holds_runs(p)):
+    elif not path.exists() and run_dir.exists() and any(not _is_others(p) for p in run_dir.iterdir()):
         raise ConfigError(f"run.name: {run_dir} exists and is not a run; choose another run.name or paths.runs.")
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -69,6 +80,11 @@ def claim_directory(config: RunConfig) -> Path:
             f"paths.runs: cannot write in {run_dir}: {error.strerror}; choose a directory you can write to."
         ) from error
     return run_dir
+
+
+def _started_again() -> bool:
+    """Whether Slurm put this job back into the queue: what is there is its own work, whatever `on_existing` says."""
+    return os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
 
 
 def _values_in(path: Path) -> dict[str, Any]:
@@ -81,36 +97,66 @@ def _values_in(path: Path) -> dict[str, Any]:
     return values
 
 
-def _holds_runs(path: Path) -> bool:
-    """Whether other runs (a sweep's, say) live in this directory."""
-    return path.is_dir() and path.name != "wandb" and any(path.rglob(CONFIG))
+def _is_others(path: Path) -> bool:
+    """Whether this belongs to a sweep of the same name, or holds other runs (a sweep's, say)."""
+    return path.stem == SWEEP or (path.is_dir() and path.name != "wandb" and any(path.rglob(CONFIG)))
 
 
 def _delete_run(run_dir: Path) -> None:
     for path in run_dir.iterdir():
-        if path.is_dir() and not _holds_runs(path):
+        if _is_others(path):
+            continue
+        if path.is_dir():
             shutil.rmtree(path)
-        elif path.is_file():
+        else:
             path.unlink()
 
 
-def carry_out(config: RunConfig) -> Path:
+def carry_out(config: RunConfig, run_dir: Path | None = None, only: str | None = None) -> Path:
     """Do every stage of the run that is not done. Returns the run directory.
+
+    Args:
+        run_dir: where, if it is claimed already.
+        only: do this stage alone; those before it must be finished.
 
     Raises:
         KeelError: a stage failed; what is finished stays, and the same command continues.
     """
-    run_dir = claim_directory(config)
+    run_dir = claim_directory(config) if run_dir is None else run_dir
+    stages = chain(config)
+    if only is not None and only not in (names := [stage.name for stage in stages]):
+        raise ConfigError(f"--stage: this run has no stage {only}; {did_you_mean(only, names)}")
+    launcher = launcher_for(config)
     finished: dict[str, str] = {}
-    for stage in chain(config):
+    for stage in stages:
         inputs = stage.inputs(finished)
-        fingerprint = fingerprint_of({"stage": stage.name, "settings": stage.settings, "inputs": inputs})
+        fingerprint = _fingerprint(stage, inputs)
         if _is_done(run_dir / stage.name, fingerprint):
-            print(f"{config.run.name} · {stage.name} · finished before and unchanged: kept", flush=True)
+            if only in (None, stage.name):
+                print(f"{config.run.name} · {stage.name} · finished before and unchanged: kept", flush=True)
+        elif only in (None, stage.name):
+            _start(config, launcher, run_dir, stage, fingerprint, inputs)
         else:
-            _start(config, run_dir, stage, fingerprint, inputs)
+            raise ArtifactError(f"stage {only} needs stage {stage.name}, not finished for this config; run that first.")
+        if stage.name == only:
+            break
         finished[stage.name] = fingerprint
     return run_dir
+
+
+def is_finished(config: RunConfig) -> bool:
+    """Whether there is nothing left to do for this config. Unlike carrying it out, this does not read outputs again."""
+    finished: dict[str, str] = {}
+    for stage in chain(config):
+        manifest = read_manifest(run_directory(config) / stage.name)
+        finished[stage.name] = _fingerprint(stage, stage.inputs(finished))
+        if manifest is None or manifest.fingerprint != finished[stage.name]:
+            return False
+    return True
+
+
+def _fingerprint(stage: Stage, inputs: dict[str, str]) -> str:
+    return fingerprint_of({"stage": stage.name, "settings": stage.settings, "inputs": inputs})
 
 
 def _is_done(stage_dir: Path, fingerprint: str) -> bool:
@@ -124,7 +170,9 @@ def _is_done(stage_dir: Path, fingerprint: str) -> bool:
     return True
 
 
-def _start(config: RunConfig, run_dir: Path, stage: Stage, fingerprint: str, inputs: dict[str, str]) -> None:
+def _start(
+    config: RunConfig, launcher: Launcher, run_dir: Path, stage: Stage, fingerprint: str, inputs: dict[str, str]
+) -> None:
     """Run one stage. What a start with the same fingerprint left is resumed; anything else is removed first."""
     stage_dir = run_dir / stage.name
     ticket = stage_dir / TICKET
@@ -133,6 +181,8 @@ def _start(config: RunConfig, run_dir: Path, stage: Stage, fingerprint: str, inp
         shutil.rmtree(stage_dir)
     stage_dir.mkdir(parents=True, exist_ok=True)
     write_json(ticket, value)
-    launch(run_dir, stage.name, config.launcher.processes if stage.distributed else 1, config.launcher.grace)
+    if stage.trains:
+        prepare_start(stage_dir, zero_stage(config), config.launcher.world_size(stage.name))
+    launcher.start(run_dir, stage.name, stage.distributed)
     if not (stage_dir / MANIFEST).exists():
         raise ArtifactError(f"stage {stage.name} ended without its manifest; see {stage_dir / 'logs'}.")

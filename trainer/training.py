@@ -5,17 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from transformers import PrinterCallback
+from transformers import PrinterCallback, TrainerCallback
 
+from trainer.callbacks.checkpoints import CheckpointsCallback, writing_directory
 from trainer.callbacks.metrics import MetricsCallback
 from trainer.callbacks.progress import ProgressBarCallback
 from trainer.callbacks.start_line import StartLineCallback
-from trainer.callbacks.whole_checkpoints import WholeCheckpointsCallback, newest_whole_checkpoint
+from trainer.callbacks.stop_together import StopTogetherCallback
 from trainer.config.trl_fields import accumulation_steps, config_class, stage_fields
 from trainer.config.zero import deepspeed_json
-from trainer.errors import ConfigError, DataError
+from trainer.errors import ConfigError, DataError, Interrupted
 from trainer.models.load import MODEL_DIR, load_model
 from trainer.stages.context import StageContext
+from trainer.survival.bad_loss import LossGuard
+from trainer.survival.start import Start, read_start
+from trainer.survival.stopping import stop_request
+from trainer.survival.universal import separate_step_counts
+from trainer.survival.watchdog import WatchdogCallback
 from trainer.tracking.tracker import Tracker
 
 
@@ -28,19 +34,20 @@ def training_arguments(context: StageContext) -> Any:
     import torch
 
     config, stage = context.config, context.stage
+    start = read_start(context.stage_dir)
     fields = {
         "logging_steps": 5,
         "save_strategy": "steps",
         "save_steps": 200,
-        "save_total_limit": 2,
         "gradient_checkpointing": torch.cuda.is_available(),
         "dataloader_pin_memory": torch.cuda.is_available(),
         **({"precompute_ref_log_probs": config.model.lora is None} if stage == "dpo" else {}),
         **stage_fields(config, stage),
+        "save_total_limit": None,  # CheckpointsCallback keeps the newest
         "bf16": config.model.dtype == "bfloat16",
         "gradient_accumulation_steps": accumulation_steps(config, stage, context.world_size),
-        "deepspeed": deepspeed_json(config, stage, context.world_size),
-        "output_dir": str(context.stage_dir / "checkpoints"),
+        "deepspeed": deepspeed_json(config, stage, context.world_size, load_universal=start.universal),
+        "output_dir": str(writing_directory(context, start.attempt)),
         "seed": config.seed,
         "use_cpu": not torch.cuda.is_available(),
         "report_to": "none",
@@ -82,25 +89,52 @@ def load_examples(path: Path) -> Any:
 
 
 def train_and_save(context: StageContext, trainer: Any, tokenizer: Any, base_path: str) -> list[Path]:
-    """Train from the newest whole checkpoint, if any, and save a model that plain transformers loads.
+    """Train, from the checkpoint that this start resumes from if there is one, and save a model that transformers loads.
 
     Returns:
         The model's files, for the manifest (rank 0; empty elsewhere).
+
+    Raises:
+        Interrupted: a signal asked to stop; all ranks saved the same step.
+        BadLoss, DiskFull: see `SurvivalSection` and `CheckpointsCallback`.
     """
+    start = read_start(context.stage_dir)
+    stop = StopTogetherCallback()
     with Tracker.open(context) as tracker:
-        trainer.remove_callback(PrinterCallback)
-        if context.is_main:
-            trainer.add_callback(ProgressBarCallback(context.stage))
-        trainer.add_callback(StartLineCallback(context))
-        trainer.add_callback(MetricsCallback(tracker))
-        trainer.add_callback(WholeCheckpointsCallback(context.is_main))
-        checkpoint = newest_whole_checkpoint(Path(trainer.args.output_dir))
-        if checkpoint is not None and context.is_main:
-            print(f"{context.stage}: resuming from {checkpoint}", flush=True)
-        result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        outputs = _save(context, trainer, tokenizer, base_path)
-        tracker.summary({f"train/{k.removeprefix('train_')}": v for k, v in result.metrics.items()})
+        _add_callbacks(context, trainer, tracker, stop, start)
+        LossGuard(context, context.config.survival, tokenizer).attach(trainer)
+        with stop_request.deferred():
+            result = trainer.train(resume_from_checkpoint=start.checkpoint)
+        if stop.stopped_at is None:
+            outputs = _save(context, trainer, tokenizer, base_path)
+            tracker.summary({f"train/{k.removeprefix('train_')}": v for k, v in result.metrics.items()})
+    if stop.stopped_at is not None:
+        context.barrier()  # a rank that leaves early would have the others killed while they close their files
+        raise Interrupted(
+            f"stage {context.stage}: stopped by {stop_request.signal or 'a signal'} after step {stop.stopped_at}, "
+            "which is saved; the same command continues from there."
+        )
     return outputs
+
+
+def _add_callbacks(context: StageContext, trainer: Any, tracker: Tracker, stop: StopTogetherCallback, start: Start) -> None:
+    survival, keep = context.config.survival, stage_fields(context.config, context.stage).get("save_total_limit", 2)
+    report = context.stage_dir / "errors" / f"rank{context.rank}.json"
+    trainer.remove_callback(PrinterCallback)
+    if context.is_main:
+        trainer.add_callback(ProgressBarCallback(context.stage))
+    trainer.add_callback(StartLineCallback(context))
+    trainer.add_callback(MetricsCallback(tracker))
+    trainer.add_callback(stop)  # before the checkpoints: it asks for one
+    trainer.add_callback(CheckpointsCallback(context, start.attempt, keep))
+    trainer.add_callback(WatchdogCallback(report, context.rank, survival.hang_timeout))
+    if start.universal:
+        trainer.add_callback(_SeparateStepCounts())
+
+
+class _SeparateStepCounts(TrainerCallback):
+    def on_train_begin(self, args: Any, state: Any, control: Any, optimizer: Any = None, **kwargs: Any) -> None:
+        separate_step_counts(optimizer)
 
 
 def _save(context: StageContext, trainer: Any, tokenizer: Any, base_path: str) -> list[Path]:

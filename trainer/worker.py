@@ -14,17 +14,21 @@ import time
 import traceback
 import warnings
 from pathlib import Path
-from types import FrameType
 
-from trainer.errors import KeelError
-
-
-class Terminated(BaseException):
-    """SIGTERM arrived; unwinds like KeyboardInterrupt, so that files and W&B are closed."""
+from trainer.errors import Interrupted, KeelError
+from trainer.survival.stopping import Terminated, stop_request
 
 
-def _prepare_process() -> None:
+def _prepare_process(run_dir: Path, stage: str) -> None:
     """Settings that must stand before torch or DeepSpeed is imported."""
+    stop_request.install()
+    if os.environ["RANK"] != "0":
+        log = (run_dir / stage / "logs" / f"rank{os.environ['RANK']}.log").open("ab")
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a job's log should be up to date
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     warnings.filterwarnings("ignore", category=FutureWarning)
     os.environ.setdefault("WANDB_SILENT", "true")  # the start line and the report say where things are
     if os.environ["RANK"] == "0":  # in a terminal a bar redraws; in a log file it writes a line now and then
@@ -34,11 +38,6 @@ def _prepare_process() -> None:
         os.environ["TQDM_DISABLE"] = "1"
     if sys.platform == "linux":  # do not outlive the launcher, however it dies
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1 = PR_SET_PDEATHSIG
-
-    def stop(_signum: int, _frame: FrameType | None) -> None:
-        raise Terminated
-
-    signal.signal(signal.SIGTERM, stop)
 
 
 def _prepare_libraries() -> None:
@@ -60,6 +59,12 @@ def _prepare_libraries() -> None:
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
+def _as_known(stage: str, error: BaseException) -> BaseException:
+    if isinstance(error, Terminated):
+        return Interrupted(f"stage {stage}: stopped by {error} where there was nothing to save; the same command continues.")
+    return error
+
+
 def _write_error(path: Path, rank: int, error: BaseException) -> None:
     # A rank that only lost its peer is not the cause; the launcher prefers the others.
     text = str(error)
@@ -70,7 +75,7 @@ def _write_error(path: Path, rank: int, error: BaseException) -> None:
         "time": time.time(),
         "type": type(error).__name__,
         "message": text,
-        "secondary": secondary or isinstance(error, Terminated),
+        "secondary": secondary or isinstance(error, Interrupted),
         "traceback": "" if known else "".join(traceback.format_exception(error)),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,21 +83,25 @@ def _write_error(path: Path, rank: int, error: BaseException) -> None:
 
 
 def main(run_dir: Path, stage_name: str) -> int:
-    _prepare_process()
     rank = int(os.environ["RANK"])
     try:
+        _prepare_process(run_dir, stage_name)
         _prepare_libraries()
         from trainer.config.load import read_config
+        from trainer.doctor.preflight import preflight
         from trainer.stages.chain import stage_named
         from trainer.stages.context import StageContext
 
         config = read_config(run_dir / "config.yaml")
         stage = stage_named(config, stage_name)
         with StageContext.of_this_process(config, run_dir, stage_name) as context:
+            if stage.distributed:
+                preflight(context)
             stage.run(context)
-    except BaseException as error:
+    except BaseException as raised:
+        error = _as_known(stage_name, raised)
         _write_error(run_dir / stage_name / "errors" / f"rank{rank}.json", rank, error)
-        if rank != 0 or not isinstance(error, KeelError | Terminated):
+        if rank != 0 or not isinstance(error, KeelError):
             traceback.print_exc()
         # Leave at once: an orderly exit would wait in a collective for ranks that may never come.
         sys.stdout.flush()

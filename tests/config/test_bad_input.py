@@ -19,7 +19,7 @@ import yaml
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from trainer.__main__ import lenient
+from trainer.compose import lenient
 from trainer.config.load import load_config
 from trainer.config.schema import DataSection, ModelSection, RunConfig
 from trainer.config.trl_fields import accumulation_steps, stage_fields

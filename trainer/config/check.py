@@ -6,11 +6,15 @@ import os
 import re
 from pathlib import Path
 
-from trainer.config.schema import RunConfig
+from trainer.config.schema import RunConfig, SlurmLauncher
+from trainer.config.slurm_time import seconds_of
 from trainer.config.trl_fields import STAGE_SECTIONS, accumulation_steps, batch_fields_are_sound, field_problems, stage_fields
 from trainer.config.zero import zero_problems
+from trainer.suggest import did_you_mean
 
 SANDBOX = "sandbox"
+_OURS = "job-name chdir output open-mode array nodes ntasks-per-node cpus-per-task gpus-per-node mem time partition account"
+_OURS += " qos constraint reservation signal requeue dependency wrap parsable"  # sbatch options that have one place already
 _HUB_NAME = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
 
 
@@ -23,6 +27,7 @@ def find_problems(config: RunConfig, base_dir: Path) -> list[str]:
     problems += _data_problems(config, base_dir)
     problems += _evaluation_problems(config, base_dir)
     problems += _run_problems(config, base_dir)
+    problems += _slurm_problems(config)
     return problems
 
 
@@ -32,7 +37,7 @@ def _batch_problems(config: RunConfig) -> list[str]:
         if not batch_fields_are_sound(config, stage):
             continue
         try:
-            accumulation_steps(config, stage, config.launcher.processes)
+            accumulation_steps(config, stage, config.launcher.world_size(stage))
         except ValueError as error:
             problems.append(f"{stage}: {error}")
     return problems
@@ -129,8 +134,54 @@ def _run_problems(config: RunConfig, base_dir: Path) -> list[str]:
         problems.append(
             f"run.name: {config.run.name!r} must be a plain name: letters, digits and . _ - = , + (and / for a sub-folder)."
         )
+    if config.run.objective is not None and config.evaluation is None:
+        problems.append("run.objective: without an evaluation there is no results.json to find it in; choose an evaluation.")
     runs = base_dir / Path(config.paths.runs).expanduser()
     nearest = next(p for p in (runs, *runs.parents) if p.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         problems.append(f"paths.runs: cannot write in {nearest}; choose a directory you can write to.")
+    return problems
+
+
+def _slurm_problems(config: RunConfig) -> list[str]:
+    launcher, problems = config.launcher, []
+    if not isinstance(launcher, SlurmLauncher):
+        return []
+    times = {"launcher.time": launcher.time} | {
+        f"launcher.stages.{name}.time": size.time for name, size in launcher.stages.items() if size.time is not None
+    }
+    for key, time in times.items():
+        seconds = seconds_of(time)
+        if seconds is None:
+            problems.append(f"{key}: {time!r} is not a Slurm time; write HH:MM:SS, D-HH:MM:SS, or minutes.")
+        elif seconds <= launcher.signal_lead + 60:
+            problems.append(
+                f"{key}: {seconds} s leave nothing before the signal: it comes launcher.signal_lead={launcher.signal_lead} s "
+                "before the end and up to 60 s sooner; ask for more time or lower launcher.signal_lead."
+            )
+    stages = ["data", *STAGE_SECTIONS[config.method.name]]
+    stages += ["base"] * (config.model.random_init is not None) + ["evaluate"] * (config.evaluation is not None)
+    for name in launcher.stages:
+        if name not in stages:
+            problems.append(f"launcher.stages.{name}: this run has no such stage; {did_you_mean(name, stages)}")
+    if launcher.stages and not launcher.per_stage:
+        problems.append("launcher.stages: sizes by stage need a job a stage; set launcher.per_stage=true or remove them.")
+    for option in launcher.sbatch:
+        name = option.partition("=")[0]
+        if not re.match(r"^--[a-z][a-z-]*$", name) or not option.isprintable():
+            problems.append(f"launcher.sbatch: {option!r} is not one option; write it as --name or --name=value.")
+        elif name.removeprefix("--") in _OURS.split():
+            problems.append(f"launcher.sbatch: {name} is set from the launcher's own keys (or by the launcher); remove it.")
+    for key in ("mem", "partition", "account", "qos", "constraint", "reservation"):
+        if not (getattr(launcher, key) or "x").isprintable():
+            problems.append(f"launcher.{key}: {getattr(launcher, key)!r} contains a line break; remove it.")
+    for name in launcher.environment:
+        if not re.match(r"^[A-Za-z_][A-Za-z0-9_]*$", name):
+            problems.append(f"launcher.environment.{name}: not a name for a variable; use letters, digits and _.")
+    if launcher.offline and config.tracking.mode == "online":
+        problems.append(
+            "tracking.mode: online needs a network on the nodes; set offline, or launcher.offline=false if they have it."
+        )
+    if launcher.container_mounts and launcher.container is None:
+        problems.append("launcher.container_mounts: there is no launcher.container to mount them in; set it or remove them.")
     return problems

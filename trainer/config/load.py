@@ -12,7 +12,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from trainer.config.check import find_problems
-from trainer.config.schema import RunConfig
+from trainer.config.schema import LAUNCHERS, RunConfig
 from trainer.errors import ConfigError
 from trainer.suggest import did_you_mean
 
@@ -33,7 +33,7 @@ def load_config(values: Mapping[str, Any], base_dir: Path | None = None) -> RunC
     except ValidationError as error:
         problems = [_explain(e) for e in error.errors()]
         try:  # what is wrong with the rest must show too
-            config = adapter.validate_python(_without(values, [e["loc"] for e in error.errors()]))
+            config = adapter.validate_python(_without(values, [_location(e) for e in error.errors()]))
         except ValidationError:
             raise ConfigError(problems) from None
     if problems := [*problems, *find_problems(config, base_dir or Path.cwd())]:
@@ -73,23 +73,34 @@ def write_config(config: RunConfig, path: Path) -> None:
     path.write_text(yaml.safe_dump(to_mapping(config), sort_keys=False))
 
 
+def _location(error: Any) -> tuple[Any, ...]:
+    """Where in the mapping an error is. Pydantic puts which launcher it is into the path; the mapping has no such level."""
+    location = tuple(error["loc"])
+    return (location[0], *location[2:]) if location[0] == "launcher" and len(location) > 1 else location
+
+
 def _explain(error: Any) -> str:
     """One pydantic error as `key: what, do this`."""
-    location = [str(part) for part in error["loc"] if part != "RunConfig"]
+    location = [str(part) for part in _location(error)]
     key = ".".join(location)
     if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        return f"{key}: unknown key; {did_you_mean(location[-1], _fields_at(location[:-1]))}"
+        return f"{key}: unknown key; {did_you_mean(location[-1], _fields_at(error['loc'][:-1]))}"
     if error["type"] == "missing":
         return f"{key}: missing; set it on the command line or choose an experiment that does."
+    if error["type"].startswith("union_tag"):
+        return f"{key}.name: must be local or slurm; choose launcher=local, launcher=slurm, or a launcher config of yours."
     return f"{key}: {error['msg']} (got {error['input']!r})"
 
 
-def _fields_at(location: list[str]) -> list[str]:
-    """The field names of the section at a path such as ['model', 'lora']."""
+def _fields_at(location: Sequence[Any]) -> list[str]:
+    """The field names of the section at a pydantic path such as ('model', 'lora') or ('launcher', 'slurm')."""
     section: Any = RunConfig
     for part in location:
-        annotation = get_type_hints(section)[part]
-        section = next((a for a in (annotation, *get_args(annotation)) if is_dataclass(a)), None)
-        if section is None:
-            return []
+        if part in LAUNCHERS:
+            section = LAUNCHERS[part]
+            continue
+        annotation = get_type_hints(section).get(str(part))
+        if annotation is None:  # the key of a mapping of sections
+            continue
+        section = next((a for a in (annotation, *get_args(annotation)) if is_dataclass(a)), section)
     return list(get_type_hints(section))

@@ -33,6 +33,7 @@ DERIVED = {
     "trust_remote_code": "model.trust_remote_code",
     "remove_unused_columns": "the trainer class",
     "resume_from_checkpoint": "the run directory: a run resumes by itself",
+    "save_only_model": "this project: a run resumes only from whole checkpoints",
     "push_to_hub": "nothing: models are saved in the run directory",
     "hub_token": "nothing: tokens do not belong in a config",
     "disable_tqdm": "this project, which draws its own progress bar",

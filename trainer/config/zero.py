@@ -44,8 +44,12 @@ def zero_stage(config: RunConfig) -> int | None:
     return int((config.deepspeed.get("zero_optimization") or {}).get("stage", 0))
 
 
-def deepspeed_json(config: RunConfig, stage: str, world_size: int) -> dict[str, Any] | None:
-    """The complete JSON for one training stage, or None where the run does without DeepSpeed."""
+def deepspeed_json(config: RunConfig, stage: str, world_size: int, load_universal: bool = False) -> dict[str, Any] | None:
+    """The complete JSON for one training stage, or None where the run does without DeepSpeed.
+
+    Args:
+        load_universal: the checkpoint to resume from was converted for another world size.
+    """
     if config.deepspeed is None:
         return None
     fields = stage_fields(config, stage)
@@ -56,6 +60,7 @@ def deepspeed_json(config: RunConfig, stage: str, world_size: int) -> dict[str, 
         "gradient_clipping": float(fields.get("max_grad_norm", 1.0)),
         "bf16": {"enabled": bool(fields.get("bf16", config.model.dtype == "bfloat16"))},
         "zero_allow_untested_optimizer": True,
+        "checkpoint": {"load_universal": load_universal},
     }
 
 

@@ -68,5 +68,5 @@ def print_report(run_dir: Path) -> None:
     offline = sorted((run_dir / "wandb").glob("offline-run-*")) if (run_dir / "wandb").exists() else []
     if offline:
         console.print(
-            f"W&B: {len(offline)} offline runs; upload with: wandb sync {run_dir / 'wandb'}/offline-run-*", soft_wrap=True
+            f"W&B: {len(offline)} offline runs; upload with: python -m trainer.tracking.sync {run_dir}", soft_wrap=True
         )

@@ -8,6 +8,7 @@ from typing import Any
 from trainer.config.check import SANDBOX
 from trainer.config.schema import ModelSection, RunConfig
 from trainer.errors import ArtifactError, ConfigError
+from trainer.staging import local_copy
 
 MODEL_DIR = "model"  # in a stage directory: weights, config and tokenizer, loadable by plain transformers
 
@@ -47,8 +48,11 @@ def load_tokenizer(model: ModelSection, path: str) -> Any:
     return tokenizer
 
 
-def load_model(model: ModelSection, path: str, dtype: str | None = None) -> Any:
+def load_model(model: ModelSection, path: str, dtype: str | None = None, scratch: str | None = None) -> Any:
     """A causal language model from `path`. Under ZeRO-3 the weights arrive sharded.
+
+    Args:
+        scratch: a node-local directory to read the files from; they are copied there first.
 
     Raises:
         ArtifactError: the weights are missing, damaged, or not safetensors.
@@ -57,9 +61,10 @@ def load_model(model: ModelSection, path: str, dtype: str | None = None) -> Any:
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
+    files = path if scratch is None else local_copy(path, scratch)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            path,
+            files,
             output_loading_info=True,
             dtype=getattr(torch, dtype or model.dtype),
             attn_implementation=model.attn_implementation,
@@ -76,6 +81,7 @@ def load_model(model: ModelSection, path: str, dtype: str | None = None) -> Any:
         raise ArtifactError(
             f"model at {path} cannot be loaded: {len(missing)} weights are missing ({', '.join(missing[:3])}); copy it again."
         )
+    weights.config._name_or_path = weights.name_or_path = path  # an adapter records where its base is: not on this node's disk
     return weights
 
 

@@ -13,6 +13,8 @@ from trainer.config.check import SANDBOX, looks_local
 from trainer.config.load import to_mapping
 from trainer.config.schema import RunConfig
 from trainer.config.trl_fields import STAGE_SECTIONS
+from trainer.doctor import examination
+from trainer.doctor.preflight import DOCTOR
 from trainer.sandbox.build import BASE_DIR
 from trainer.stages import base, data, dpo, evaluate, sft
 from trainer.stages.context import StageContext
@@ -30,6 +32,7 @@ class Stage:
         settings: the part of the config it depends on; a change elsewhere does not redo it.
         reads: config key -> path of what it reads from outside the run; its content counts.
         distributed: whether it runs on all processes or on one.
+        trains: whether it leaves checkpoints and resumes from them.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Stage:
     settings: dict[str, Any]
     reads: dict[str, str]
     distributed: bool = True
+    trains: bool = False
 
     def inputs(self, finished: dict[str, str]) -> dict[str, str]:
         """Fingerprints of everything it reads. `finished`: the fingerprints of the stages before it."""
@@ -71,6 +75,7 @@ TICKET = "ticket.json"  # the fingerprints a stage was started with; its manifes
 def chain(config: RunConfig) -> list[Stage]:
     """The stages of this run, in order."""
     values = to_mapping(config)
+    del values["model"]["shape"]  # only `plan` reads it
 
     def settings(*sections: str, **others: Any) -> dict[str, Any]:
         return {"seed": config.seed, **{name: values[name] for name in sections}, **others}
@@ -90,9 +95,8 @@ def chain(config: RunConfig) -> list[Stage]:
     for position, name in enumerate(training):
         before = (*start, "data", *training[:position])
         work = {"sft": sft.run, "dpo": dpo.run}[name]
-        stages.append(
-            Stage(name, work, before, settings("model", "trainer", "deepspeed", name), tokenizer if position else model)
-        )
+        trained = settings("model", "trainer", "deepspeed", name)
+        stages.append(Stage(name, work, before, trained, tokenizer if position else model, trains=True))
     if config.evaluation is not None:
         reads = model | _outside("evaluation.path", config.evaluation.path) | _outside("judge.path", config.judge.path)
         evaluated = settings("method", "model", "generation", "judge", "evaluation")
@@ -101,6 +105,9 @@ def chain(config: RunConfig) -> list[Stage]:
 
 
 def stage_named(config: RunConfig, name: str) -> Stage:
+    """A stage of the run, or the one that examines the machine and belongs to no chain."""
+    if name == DOCTOR:
+        return Stage(DOCTOR, examination.run, after=(), settings={}, reads={})
     return next(stage for stage in chain(config) if stage.name == name)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from trainer.config.schema import RunConfig
 from trainer.errors import KeelError
@@ -50,17 +50,32 @@ class StageContext:
             dist.destroy_process_group()
 
     def connect(self) -> None:
-        """Join the other ranks. Training stages are joined by DeepSpeed or Accelerate instead."""
+        """Join the other ranks; DeepSpeed and Accelerate use what is here. Collectives may take long (rank 0 may judge for
+        hours): hung training is the watchdog's business."""
+        import torch
         import torch.distributed as dist
 
         if self.world_size > 1 and not dist.is_initialized():
-            dist.init_process_group("gloo", timeout=timedelta(days=1))  # rank 0 may judge for hours
+            if torch.cuda.is_available():
+                torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+            backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+            dist.init_process_group(backend, timeout=timedelta(days=1))
 
     def barrier(self) -> None:
         import torch.distributed as dist
 
         if dist.is_initialized():
             dist.barrier()
+
+    def gather(self, value: T) -> list[T]:
+        """The value of every rank, by rank, on every rank."""
+        import torch.distributed as dist
+
+        if not dist.is_initialized():
+            return [value]
+        values: list[Any] = [None] * self.world_size
+        dist.all_gather_object(values, value)
+        return values
 
     def together(self, work: Callable[[], T]) -> T:
         """Do `work` on rank 0 and give its result to all ranks; if it raises, every rank raises the same."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from trainer.config.trl_fields import STAGE_SECTIONS
 from trainer.models.load import MODEL_DIR, base_model_path, load_model, load_tokenizer
 from trainer.stages.context import StageContext
+from trainer.staging import scratch_of
 from trainer.training import load_examples, peft_config, train_and_save, training_arguments
 
 
@@ -23,9 +24,9 @@ def run(context: StageContext) -> list[Path]:
         source = str(context.run_dir / "sft" / MODEL_DIR)
     tokenizer = load_tokenizer(context.config.model, source)
     trainer = DPOTrainer(
-        model=load_model(context.config.model, source),
+        model=load_model(context.config.model, source, scratch=scratch_of(context.config)),
         args=args,
-        train_dataset=load_examples(context.run_dir / "data" / "dpo"),
+        train_dataset=load_examples(context.run_dir / "data" / "dpo"),  # not staged: all ranks share TRL's reference cache
         processing_class=tokenizer,
         peft_config=peft_config(context),
     )

@@ -12,12 +12,14 @@ from typing import Any
 from trainer.config.load import to_mapping
 from trainer.stages.context import StageContext
 
+STEP = "step"  # W&B renumbers its own steps when a resumed stage repeats some; charts use this
+WANDB_ID = "wandb_id"
 METRICS_FILE = "metrics.jsonl"
 
 
 def stable_id(stage_dir: Path) -> str:
     """The W&B id of a stage: made once, kept in its directory, the same after every restart."""
-    path = stage_dir / "wandb_id"
+    path = stage_dir / WANDB_ID
     if not path.exists():
         path.write_text(uuid.uuid4().hex[:12])
     return path.read_text().strip()
@@ -54,6 +56,7 @@ class Tracker:
                 config=to_mapping(context.config),
                 settings=wandb.Settings(silent=True, console="off", save_code=False, disable_git=True),
             )
+            run.define_metric("*", step_metric=STEP)
         return cls(context.stage_dir, run)
 
     def log(self, values: Mapping[str, float], step: int) -> None:
@@ -62,7 +65,7 @@ class Tracker:
         with self._metrics.open("a") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
         if self._run is not None:
-            self._run.log(dict(values), step=step)
+            self._run.log({**values, STEP: step}, step=step)
 
     def summary(self, values: Mapping[str, Any]) -> None:
         if self._run is not None:

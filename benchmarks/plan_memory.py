@@ -1,0 +1,188 @@
+"""Peak memory of a rank, predicted by `plan` and measured: real runs of stage `sft` on two CPU processes, with
+ZeRO 0 to 3 and without DeepSpeed.
+
+python benchmarks/plan_memory.py             # six minutes on two free cores
+python benchmarks/plan_memory.py --only zero2 zero3
+
+Measured is resident memory: its high-water mark from the first training step to the last (Linux's VmHWM), less what
+the process held when every library was imported and nothing else was there. Allocations of 64 KiB or more are made by
+mmap (MALLOC_MMAP_THRESHOLD_), so that freed memory is returned at once; without that, the figure means little.
+Predicted is `trainer.plan` for the same config. The buckets of ZeRO are small here: the defaults, meant for large models,
+are larger than this model. The model has fresh weights and the sandbox's tokenizer; sequences are all of full length.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+MIB = 1 << 20
+BUCKET = 1_000_000
+SMALL_BUCKETS = {"reduce_bucket_size": BUCKET, "allgather_bucket_size": BUCKET}
+SMALL_GATHERS = {
+    "stage3_prefetch_bucket_size": BUCKET,
+    "stage3_max_live_parameters": BUCKET,
+    "stage3_max_reuse_distance": BUCKET,
+}
+LAYOUTS: dict[str, dict[str, Any] | None] = {
+    "no DeepSpeed": None,
+    "zero0": {"stage": 0},
+    "zero1": {"stage": 1, **SMALL_BUCKETS},
+    "zero2": {"stage": 2, **SMALL_BUCKETS},
+    "zero3": {"stage": 3, **SMALL_BUCKETS, **SMALL_GATHERS, "stage3_gather_16bit_weights_on_model_save": True},
+}
+LARGE = {"layers": 8, "hidden": 512, "length": 256, "vocabulary": 32768}
+RETURN_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "2"}
+
+
+def config_of(root: Path, name: str, size: dict[str, int]) -> Any:
+    """Three optimiser steps of stage `sft`: DistributedDataParallel has its final buckets, filled, only from the third on."""
+    from trainer.config.load import load_config
+    from trainer.sandbox.build import BASE_DIR
+
+    zero = LAYOUTS[name]
+    return load_config(
+        {
+            "run": {"name": name.replace(" ", "-")},
+            "paths": {"runs": str(root)},
+            "method": {"name": "sft"},
+            "model": {
+                "random_init": {
+                    "model_type": "llama",
+                    "hidden_size": size["hidden"],
+                    "intermediate_size": 4 * size["hidden"],
+                    "num_hidden_layers": size["layers"],
+                    "num_attention_heads": 8,
+                    "num_key_value_heads": 4,
+                    "vocab_size": size["vocabulary"],
+                    "max_position_embeddings": 2048,
+                    "tie_word_embeddings": False,
+                },
+                "tokenizer": str(BASE_DIR),
+                "dtype": "float32",
+            },
+            "data": {"format": "preference", "path": str(_pairs(root, size["length"]))},
+            "trainer": {
+                "max_steps": 3,
+                "per_device_train_batch_size": 2,
+                "max_length": size["length"],
+                "save_strategy": "no",
+            },
+            "deepspeed": None if zero is None else {"zero_optimization": zero},
+            "launcher": {"name": "local", "processes": 2},
+            "evaluation": None,
+            "tracking": {"mode": "disabled"},
+        }
+    )
+
+
+def _pairs(root: Path, length: int) -> Path:
+    """Responses of more words than `length`, so that every sequence is cut to it."""
+    from trainer.sandbox.world import COLOURS
+
+    path = root / "pairs.jsonl"
+    with path.open("w") as file:
+        for row in range(32):
+            answer = " ".join(COLOURS[(row + place) % len(COLOURS)] for place in range(length + 50))
+            pair = {"prompt": COLOURS[row % len(COLOURS)], "chosen": answer, "rejected": COLOURS[0]}
+            file.write(json.dumps(pair) + "\n")
+    return path
+
+
+class MeasuredRanks:
+    """A launcher whose ranks write down their peak."""
+
+    def start(self, run_dir: Path, stage: str, distributed: bool) -> None:
+        from launchers.local import World, free_port, rank_environment
+        from launchers.outcome import prepare_directories
+
+        logs, _ = prepare_directories(run_dir, stage)
+        size = 2 if distributed else 1
+        world = World(local_size=size, size=size, port=free_port())
+        ranks = []
+        for rank in range(size):
+            with (logs / f"measured{rank}.log").open("wb") as log:
+                command = [sys.executable, __file__, "--rank", str(run_dir), stage]
+                environment = {**rank_environment(rank, world), **RETURN_MEMORY}
+                ranks.append(subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT))
+        if any([rank.wait() for rank in ranks]):
+            raise SystemExit(f"a rank failed; see {logs}\n{(logs / 'measured0.log').read_text()[-3000:]}")
+
+
+def status(key: str) -> int:
+    """A line of /proc/self/status, in bytes."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{key}:"))
+    return int(line.split()[1]) * 1024
+
+
+def measure_rank(run_dir: Path, stage: str) -> int:
+    """What a rank does: as trainer.worker, with an eye on the training steps."""
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    import deepspeed  # noqa: F401
+    import torch
+    import transformers
+    from torch.nn.functional import mse_loss
+
+    import trainer.stages.chain  # all that a stage imports
+    import trainer.worker
+
+    weight = torch.zeros(64, 64, requires_grad=True)
+    mse_loss(torch.ones(64, 64) @ weight, torch.ones(64, 64)).backward()  # thread pools and kernels are there after it
+    if stage == "sft":
+        from trl import SFTTrainer  # noqa: F401
+    baseline, peaks, original = status("VmRSS"), [], transformers.Trainer.training_step
+
+    def watched(self: Any, *arguments: Any, **options: Any) -> Any:
+        if not peaks:
+            Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
+        result = original(self, *arguments, **options)
+        peaks.append(status("VmHWM") - baseline)
+        (run_dir / stage / f"peak{os.environ['RANK']}.json").write_text(json.dumps(peaks))
+        return result
+
+    transformers.Trainer.training_step = watched
+    return trainer.worker.main(run_dir, stage)
+
+
+def measure(config: Any) -> tuple[float, float]:
+    """(predicted, measured) bytes: the peak of the rank that needed most."""
+    import trainer.run
+    from trainer.plan.layout import layout_of
+    from trainer.plan.memory import estimate
+    from trainer.plan.shape import shape_of
+
+    with mock.patch("trainer.run.launcher_for", lambda _config: MeasuredRanks()):
+        run_dir = trainer.run.carry_out(config)
+    peaks = [max(json.loads(path.read_text())) for path in (run_dir / "sft").glob("peak*.json")]
+    assert len(peaks) == 2
+    return estimate(shape_of(config.model), layout_of(config, "sft")).peak, max(peaks)
+
+
+def main() -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=LAYOUTS, default=list(LAYOUTS))
+    parser.add_argument("--rank", nargs=2, metavar=("RUN_DIR", "STAGE"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.rank:
+        sys.exit(measure_rank(Path(arguments.rank[0]), arguments.rank[1]))
+    table = Table("layout", "predicted MiB", "measured MiB", "error", title="peak of a rank, two processes, float32")
+    with tempfile.TemporaryDirectory() as root:
+        for name in arguments.only:
+            predicted, measured = measure(config_of(Path(root), name, LARGE))
+            error = f"{100 * (predicted / measured - 1):+.1f}%"
+            table.add_row(name, f"{predicted / MIB:,.0f}", f"{measured / MIB:,.0f}", error)
+    Console(width=100).print(table)
+
+
+if __name__ == "__main__":
+    main()

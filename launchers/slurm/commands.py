@@ -1,0 +1,89 @@
+"""Slurm's own commands, and what they say about a job."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from trainer.errors import StageFailed
+
+_SECONDS = 60  # a busy controller answers late; one that does not answer at all should not hold us for ever
+_KEPT = ("SLURM_CONF", "SLURM_CLUSTERS")  # which cluster; everything else describes some other job
+
+
+@dataclass(frozen=True)
+class Job:
+    """What `scontrol show job` says.
+
+    Attributes:
+        state: RUNNING, PENDING, COMPLETING, CANCELLED, ...
+        batch: whether it has a batch script that Slurm could start again.
+        ends: when its time limit ends it; None without a limit.
+    """
+
+    state: str
+    batch: bool
+    ends: datetime | None
+
+
+def slurm(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
+    """The output of a Slurm command.
+
+    Raises:
+        StageFailed: it is not installed here, did not answer, or refused; the text has its own words.
+    """
+    try:
+        done = subprocess.run(
+            arguments, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=_SECONDS, check=True, env=environment
+        )
+    except FileNotFoundError:
+        raise StageFailed(
+            f"{arguments[0]} is not on PATH: there is no Slurm here. Run this on a node of the cluster, or set launcher=local."
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise StageFailed(f"{arguments[0]} got no answer in {_SECONDS} s; is the controller up? Try: scontrol ping") from None
+    except subprocess.CalledProcessError as error:
+        said = error.stderr.strip() or f"exit code {error.returncode}, and no words"
+        raise StageFailed(f"{arguments[0]} refused: {said}") from None
+    return done.stdout.strip()
+
+
+def outside_environment() -> dict[str, str]:
+    """This environment without what belongs to another job: SLURM_*, and SBATCH_*, which would overrule the script."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SBATCH_", "SRUN_", "SALLOC_")) or k in _KEPT}
+
+
+def this_job(environment: Mapping[str, str]) -> str:
+    """The id of the job around this process. An element of an array by its index: the plain id of one means all of them."""
+    if "SLURM_ARRAY_JOB_ID" in environment:
+        return f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
+    return environment["SLURM_JOB_ID"]
+
+
+def show_job(job_id: str) -> Job:
+    """What Slurm knows about a job.
+
+    Raises:
+        StageFailed: Slurm does not answer, or no longer knows the job.
+    """
+    line = slurm(["scontrol", "show", "job", job_id, "-o"]).splitlines()[0]
+    fields = dict(re.findall(r"(?:^| )(\w+)=(\S*)", line))
+    try:
+        ends = datetime.strptime(fields.get("EndTime", ""), "%Y-%m-%dT%H:%M:%S")
+    except ValueError:  # Unknown, or no limit
+        ends = None
+    return Job(state=fields.get("JobState", "UNKNOWN"), batch=fields.get("BatchFlag", "0") != "0", ends=ends)
+
+
+def active_jobs() -> dict[str, str]:
+    """This user's jobs that are pending or running: id -> state. Elements of an array each on their own: `12_3`.
+
+    Raises:
+        StageFailed: Slurm does not answer.
+    """
+    listed = slurm(["squeue", "--me", "--noheader", "--array", "--format=%i %T"])
+    return dict(line.split(maxsplit=1) for line in listed.splitlines())

@@ -1,0 +1,57 @@
+"""What can be wrong with launcher=slurm is found before anything is submitted, all at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.launchers.slurm_config import slurm_config
+from trainer.config.slurm_time import seconds_of
+from trainer.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("30", 1800), ("30:15", 1815), ("2:30:00", 9000), ("1-12", 129600), ("1-12:30", 131400), ("1-12:30:15", 131415),
+     ("1d", None), ("", None), ("-1", None), ("1:2:3:4", None), ("1-", None)],
+)  # fmt: skip
+def test_time_is_read_as_slurm_does(text: str, seconds: int | None) -> None:
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("launcher", "said"),
+    [
+        ({"time": "tomorrow"}, "launcher.time: 'tomorrow' is not a Slurm time"),
+        ({"time": "5:00"}, "launcher.time: 300 s leave nothing before the signal"),
+        ({"per_stage": True, "stages": {"sft": {"time": "x"}}}, "launcher.stages.sft.time: 'x' is not a Slurm time"),
+        (
+            {"per_stage": True, "stages": {"sfd": {"nodes": 1}}},
+            "launcher.stages.sfd: this run has no such stage; did you mean sft",
+        ),
+        ({"stages": {"sft": {"nodes": 1}}}, "launcher.stages: sizes by stage need a job a stage"),
+        ({"sbatch": ["-p gpu"]}, "'-p gpu' is not one option"),
+        ({"sbatch": ["--comment=a\n#SBATCH --uid=0"]}, "is not one option"),
+        ({"sbatch": ["--time=5"]}, "launcher.sbatch: --time is set from the launcher's own keys"),
+        ({"partition": "gpu\nx"}, "launcher.partition: 'gpu\\nx' contains a line break"),
+        ({"environment": {"A B": "1"}}, "launcher.environment.A B: not a name for a variable"),
+        ({"container_mounts": ["/data"]}, "there is no launcher.container"),
+    ],
+)
+def test_a_mistake_is_named(launcher: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        slurm_config(**launcher)
+    assert len(error.value.problems) == 1
+    assert said in str(error.value)
+
+
+def test_numbers_are_taken_where_names_are_often_numbers() -> None:
+    launcher = slurm_config(mem=0, account=1234).launcher
+    assert (launcher.mem, launcher.account) == ("0", "1234")  # type: ignore[union-attr]
+
+
+def test_all_mistakes_show_at_once() -> None:
+    with pytest.raises(ConfigError) as error:
+        slurm_config(time="x", sbatch=["x"], environment={"1": "y"})
+    assert len(error.value.problems) == 3

@@ -1,0 +1,70 @@
+"""What a cluster does to jobs: a node dies, a user cancels. On a real Slurm of two nodes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.conftest import cluster  # noqa: F401  # the same fixture
+from tests.cluster.slurm_lab import Cluster
+from tests.cluster.test_training import TWO_NODES, ended_well, log_of, no_process_left, submit, until
+from tests.conftest import losses
+from tests.drills.harness import ARGUMENTS, SAVE_EVERY, TABLE, Row, newest_step, start, stray_wandb_ids
+
+pytestmark = pytest.mark.slow
+
+ON_CLUSTER = (*(a for a in ARGUMENTS if not a.startswith("launcher.")), *TWO_NODES, "evaluation=none", "trainer.max_steps=60")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    cwd = tmp_path_factory.mktemp("undisturbed")
+    ended = start(cwd, "deepspeed=zero2", "evaluation=none", "trainer.max_steps=60", OMP_NUM_THREADS="1")
+    assert ended.code == 0, ended.output[-3000:]
+    return cwd / "runs" / "run" / "sft"
+
+
+def _saved(run_dir: Path) -> int:
+    return newest_step(run_dir / "sft") if (run_dir / "sft" / "checkpoints" / "latest").exists() else 0
+
+
+def test_a_node_that_dies_costs_only_the_steps_since_the_last_checkpoint(
+    cluster: Cluster,  # noqa: F811
+    undisturbed: Path,
+    tmp_path: Path,
+) -> None:
+    (job,), _ = submit(cluster, tmp_path, *ON_CLUSTER, "deepspeed=zero2")
+    run_dir = tmp_path / "runs" / "run"
+    until(lambda: _saved(run_dir) >= SAVE_EVERY, 300, "the first checkpoint")
+    cluster.crash_node("127.0.0.2")
+    until(lambda: cluster.job(job)["Restarts"] == "1", 120, "the requeue after the node's death")
+    kept = _saved(run_dir)
+    cluster.start_node("127.0.0.2")
+    ended_well(cluster, job, run_dir)
+    assert f"sft: resuming from step {kept} " in log_of(run_dir)
+    assert losses(run_dir / "sft") == pytest.approx(losses(undisturbed), abs=1e-6)
+    assert not stray_wandb_ids(run_dir)
+    no_process_left(cluster)
+    TABLE.append(Row("a node's slurmd and tasks killed", "zero2", f"requeued by Slurm; step {kept} kept, losses equal"))
+
+
+def test_a_cancelled_job_saves_and_goes_on_only_when_submitted_again(
+    cluster: Cluster,  # noqa: F811
+    undisturbed: Path,
+    tmp_path: Path,
+) -> None:
+    (job,), _ = submit(cluster, tmp_path, *ON_CLUSTER, "deepspeed=zero2")
+    run_dir = tmp_path / "runs" / "run"
+    until(lambda: _saved(run_dir) >= SAVE_EVERY, 300, "the first checkpoint")
+    cluster.run("scancel", job)
+    fields = cluster.wait(job, seconds=60)
+    assert (fields["JobState"], fields["Restarts"]) == ("CANCELLED", "0")
+    no_process_left(cluster)
+    kept = _saved(run_dir)
+    (again,), _ = submit(cluster, tmp_path, *ON_CLUSTER, "deepspeed=zero2")
+    ended_well(cluster, again, run_dir)
+    assert f"sft: resuming from step {kept} " in log_of(run_dir)
+    assert losses(run_dir / "sft") == pytest.approx(losses(undisturbed), abs=1e-6)
+    assert not stray_wandb_ids(run_dir)
+    TABLE.append(Row("scancel", "zero2", f"not requeued; step {kept} kept, losses equal"))

@@ -1,0 +1,54 @@
+"""What submitting does before Slurm is asked, and where there is no Slurm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from launchers.slurm.commands import outside_environment, this_job
+from launchers.slurm.submit import Submission, how_to_follow, submit_array, submit_run
+from tests.launchers.slurm_config import slurm_config
+from trainer.errors import ArtifactError, ConfigError, StageFailed
+from trainer.run import carry_out
+
+
+def test_without_slurm_the_error_says_where_to_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(StageFailed, match="sbatch is not on PATH: there is no Slurm here"):
+        submit_run(slurm_config(), tmp_path)
+    assert (tmp_path / "job.sbatch").exists(), "to look at, or to submit by hand"
+    assert not (tmp_path / "jobs.jsonl").exists()
+
+
+def test_another_jobs_variables_do_not_travel(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SLURM_JOB_ID", "SLURM_NTASKS", "SBATCH_PARTITION", "SRUN_DEBUG"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
+    kept = {name for name in outside_environment() if name.startswith(("SLURM_", "SBATCH_", "SRUN_"))}
+    assert kept == {"SLURM_CONF"}
+
+
+def test_an_element_of_an_array_is_not_the_whole_array() -> None:
+    assert this_job({"SLURM_JOB_ID": "8"}) == "8"
+    assert this_job({"SLURM_JOB_ID": "8", "SLURM_ARRAY_JOB_ID": "8", "SLURM_ARRAY_TASK_ID": "3"}) == "8_3"
+
+
+def test_a_sweep_is_not_made_of_stage_jobs(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"launcher\.per_stage"):
+        submit_array(slurm_config(per_stage=True), [tmp_path], tmp_path)
+
+
+def test_how_to_follow_several_jobs() -> None:
+    lines = how_to_follow(Submission(["7", "8"], [], ["/runs/a/slurm-7.log", "/runs/a/slurm-8.log"]))
+    assert lines[0] == "submitted: job 7, 8"
+    assert "squeue --jobs=7,8" in lines[1]
+    assert lines[-1].endswith("scancel 7 8")
+
+
+def test_one_stage_alone_needs_those_before_it(tmp_path: Path) -> None:
+    config = slurm_config()
+    with pytest.raises(ConfigError, match="no stage spt; did you mean sft"):
+        carry_out(config, tmp_path, only="spt")
+    with pytest.raises(ArtifactError, match="stage sft needs stage data, not finished"):
+        carry_out(config, tmp_path, only="sft")

@@ -1,0 +1,95 @@
+"""What counts as a bad loss, and what happens to its gradient."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from trainer.config.schema import SurvivalSection
+from trainer.errors import BadLoss
+from trainer.stages.context import StageContext
+from trainer.survival.bad_loss import LossGuard
+
+
+class Words:
+    """Stands for a tokenizer."""
+
+    def batch_decode(self, ids: torch.Tensor) -> list[str]:
+        return [" ".join(str(int(i)) for i in row) for row in ids]
+
+
+class TrainerOfLosses:
+    """Stands for Trainer: its loss is the batch's value times one weight."""
+
+    def __init__(self) -> None:
+        self.model = torch.nn.Linear(1, 1, bias=False)
+        torch.nn.init.ones_(self.model.weight)
+        self.state = type("State", (), {"global_step": 0})()
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], **_: Any) -> torch.Tensor:
+        self.ids = inputs.pop("input_ids")  # as TRL's trainers may
+        return model.weight.sum() * inputs["value"]
+
+    def gradient_of(self, value: float) -> float:
+        self.model.zero_grad()
+        loss = self.compute_loss(self.model, {"input_ids": torch.tensor([[7, 8]]), "value": torch.tensor(value)})
+        loss.backward()
+        assert self.model.weight.grad is not None
+        return float(self.model.weight.grad)
+
+
+def guarded(tmp_path: Path, **settings: Any) -> tuple[TrainerOfLosses, LossGuard]:
+    (tmp_path / "sft").mkdir()
+    context = StageContext(config=None, run_dir=tmp_path, stage="sft", rank=0, world_size=1)  # type: ignore[arg-type]
+    trainer, guard = TrainerOfLosses(), LossGuard(context, SurvivalSection(**settings), Words())
+    guard.attach(trainer)
+    return trainer, guard
+
+
+def test_a_skipped_batch_has_no_gradient_and_is_written_down(tmp_path: Path) -> None:
+    trainer, guard = guarded(tmp_path, bad_loss="skip")
+    assert trainer.gradient_of(2.0) == 2.0
+    assert trainer.gradient_of(float("nan")) == 0.0
+    assert guard.skipped == 1
+    record = json.loads((tmp_path / "sft" / "bad_batches" / "step1-rank0.json").read_text())
+    assert record == {"step": 1, "loss": "nan", "texts": ["7 8"]}
+    assert (tmp_path / "sft" / "bad_batches" / "step1-rank0.safetensors").exists()
+    assert trainer.gradient_of(3.0) == 3.0
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_stopping_is_the_default(tmp_path: Path, value: float) -> None:
+    trainer, _ = guarded(tmp_path)
+    trainer.gradient_of(2.0)
+    with pytest.raises(BadLoss, match=r"the loss of step 1 is (nan|inf) on rank 0.*survival.bad_loss=skip"):
+        trainer.gradient_of(value)
+
+
+def test_a_first_batch_that_is_bad_cannot_be_skipped(tmp_path: Path) -> None:
+    trainer, _ = guarded(tmp_path, bad_loss="skip")
+    with pytest.raises(BadLoss, match="the first batch"):
+        trainer.gradient_of(float("nan"))
+
+
+def test_an_explosion_is_measured_from_the_highest_running_median(tmp_path: Path) -> None:
+    trainer, guard = guarded(tmp_path, bad_loss="skip", explosion=5.0)
+    assert trainer.gradient_of(50.0) == 50.0, "there is nothing to compare the first losses with"
+    for _ in range(20):
+        trainer.gradient_of(3.0)
+    for _ in range(20):
+        trainer.gradient_of(0.1)
+    assert trainer.gradient_of(7.9) == pytest.approx(7.9)
+    assert trainer.gradient_of(8.1) == 0.0
+    assert guard.skipped == 1
+
+
+def test_explosions_may_be_allowed(tmp_path: Path) -> None:
+    trainer, guard = guarded(tmp_path, explosion=None)
+    for _ in range(20):
+        trainer.gradient_of(0.1)
+    assert trainer.gradient_of(1e6) == 1e6
+    assert guard.skipped == 0

@@ -1,0 +1,133 @@
+"""A checkpoint is complete or it does not count."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from trainer.survival.checkpoints import (
+    LATEST,
+    MANIFEST,
+    WRITING,
+    CheckpointManifest,
+    all_checkpoints,
+    commit,
+    damage_in,
+    facts_of_all,
+    files_in,
+    newest_complete,
+    read_manifest,
+    remove_all_but,
+)
+from trainer.survival.start import prepare_start, read_start
+
+
+def write(directory: Path, step: int, world_size: int = 2, zero_stage: int | None = None) -> Path:
+    """A complete checkpoint, through the steps that training takes."""
+    written = directory / f"{WRITING}test" / f"checkpoint-{step}"
+    (written / "global_step").mkdir(parents=True)
+    (written / "trainer_state.json").write_text(f'{{"global_step": {step}}}')
+    (written / "global_step" / "shard.pt").write_bytes(os.urandom(5000))
+    files = facts_of_all(written, files_in(written))
+    return commit(written, directory, CheckpointManifest(step, world_size, zero_stage, "abc", files))
+
+
+def test_a_committed_checkpoint_is_whole_and_says_who_wrote_it(tmp_path: Path) -> None:
+    path = write(tmp_path, 8)
+    manifest = read_manifest(path)
+    assert manifest is not None
+    assert (manifest.step, manifest.world_size, manifest.wandb_id) == (8, 2, "abc")
+    assert set(manifest.files) == {"trainer_state.json", "global_step/shard.pt"}
+    assert manifest.size == 5000 + len('{"global_step": 8}')
+    assert damage_in(path) == []
+    assert (tmp_path / LATEST).read_text() == "checkpoint-8\n"
+
+
+def _truncate(path: Path) -> None:
+    os.truncate(path / "global_step" / "shard.pt", 4000)
+
+
+def _flip(path: Path) -> None:
+    shard = path / "global_step" / "shard.pt"
+    content = bytearray(shard.read_bytes())
+    content[2500] ^= 1
+    shard.write_bytes(content)
+
+
+def _remove(path: Path) -> None:
+    (path / "global_step" / "shard.pt").unlink()
+
+
+def _no_manifest(path: Path) -> None:
+    (path / MANIFEST).unlink()
+
+
+def _half_manifest(path: Path) -> None:
+    os.truncate(path / MANIFEST, 40)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (_truncate, "global_step/shard.pt has 4000 bytes instead of 5000"),
+        (_flip, "global_step/shard.pt has other content than was written"),
+        (_remove, "global_step/shard.pt is missing"),
+        (_no_manifest, "checkpoint.json is missing or unreadable"),
+        (_half_manifest, "checkpoint.json is missing or unreadable"),
+    ],
+)
+def test_a_damaged_checkpoint_is_named_set_aside_and_never_loaded(tmp_path: Path, damage: object, said: str) -> None:
+    write(tmp_path, 8)
+    damage(write(tmp_path, 12))  # type: ignore[operator]
+    found, lines = newest_complete(tmp_path)
+    assert found is not None and found.name == "checkpoint-8"
+    assert len(lines) == 1
+    assert lines[0].startswith(f"checkpoint-12 is damaged ({said})")
+    assert newest_complete(tmp_path) == (found, [])
+    assert (tmp_path / "damaged-checkpoint-12").exists()
+
+
+def test_the_newest_is_by_step_and_not_by_name(tmp_path: Path) -> None:
+    for step in (8, 100, 12):
+        write(tmp_path, step)
+    assert [p.name for p in all_checkpoints(tmp_path)] == ["checkpoint-100", "checkpoint-12", "checkpoint-8"]
+
+
+def test_the_newest_are_kept(tmp_path: Path) -> None:
+    for step in (4, 8, 12):
+        write(tmp_path, step)
+    assert [p.name for p in remove_all_but(tmp_path, 2)] == ["checkpoint-4"]
+    assert [p.name for p in all_checkpoints(tmp_path)] == ["checkpoint-12", "checkpoint-8"]
+
+
+def test_the_same_step_written_again_replaces_the_first(tmp_path: Path) -> None:
+    write(tmp_path, 8)
+    second = read_manifest(write(tmp_path, 8))
+    assert read_manifest(tmp_path / "checkpoint-8") == second
+    assert damage_in(tmp_path / "checkpoint-8") == []
+    assert not list(tmp_path.rglob("replaced-*"))
+
+
+def test_a_start_resumes_from_the_newest_and_clears_what_was_never_finished(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = tmp_path / "sft" / "checkpoints"
+    write(directory, 8)
+    (directory / f"{WRITING}dead" / "checkpoint-12").mkdir(parents=True)
+    start = prepare_start(tmp_path / "sft", None, 2)
+    assert start.checkpoint == str(directory / "checkpoint-8")
+    assert not start.universal
+    assert read_start(tmp_path / "sft") == start
+    printed = capsys.readouterr().out
+    assert "sft: checkpoint-12 was never finished: passed over" in printed
+    assert "sft: resuming from step 8" in printed
+    assert not (directory / f"{WRITING}dead").exists()
+
+
+def test_every_start_is_another_attempt(tmp_path: Path) -> None:
+    (tmp_path / "sft").mkdir()
+    first, second = (prepare_start(tmp_path / "sft", 2, 2) for _ in range(2))
+    assert first.attempt != second.attempt
+    assert first.checkpoint is None

@@ -1,0 +1,47 @@
+"""Run directories as a finished run leaves them, without the hours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trainer.config.load import load_config, write_config
+from trainer.config.schema import RunConfig
+from trainer.evaluation.report import RESULTS
+from trainer.run import CONFIG, run_directory
+from trainer.stages.chain import chain
+from trainer.stages.manifest import fingerprint_of, write_json, write_manifest
+
+
+def run_config(runs: Path, name: str, **sections: Any) -> RunConfig:
+    """A small SFT run below `runs`."""
+    values: dict[str, Any] = {
+        "run": {"name": name},
+        "paths": {"runs": str(runs)},
+        "method": {"name": "sft"},
+        "model": {"path": "sandbox"},
+        "data": {"format": "sandbox"},
+        "trainer": {"train_batch_size": 2, "per_device_train_batch_size": 2, "max_length": 256},
+        "evaluation": None,
+    }
+    return load_config(values | sections)
+
+
+def finish(config: RunConfig, models: Mapping[str, Any] | None = None) -> None:
+    """Give every stage the manifest of this config, and the run its results."""
+    run_dir = run_directory(config)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    write_config(config, run_dir / CONFIG)
+    finished: dict[str, str] = {}
+    for stage in chain(config):
+        inputs = stage.inputs(finished)
+        fingerprint = fingerprint_of({"stage": stage.name, "settings": stage.settings, "inputs": inputs})
+        (run_dir / stage.name).mkdir(exist_ok=True)
+        write_manifest(
+            run_dir / stage.name, fingerprint=fingerprint, inputs=inputs, config=stage.settings,
+            seed=0, world_size=1, seconds=0.0, outputs=[],
+        )  # fmt: skip
+        finished[stage.name] = fingerprint
+    if models is not None:
+        write_json(run_dir / RESULTS, {"run": config.run.name, "models": models})

@@ -1,0 +1,57 @@
+"""Which models, tokenizers and data of a config this node has, without asking any network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trainer.config.check import SANDBOX, looks_local
+from trainer.config.schema import RunConfig
+
+
+def wanted(config: RunConfig) -> dict[str, str]:
+    """config key -> path or hub name of what the run reads from outside; what ships with the package is left out."""
+    named = {"model.path": config.model.path, "model.tokenizer": config.model.tokenizer, "data.path": config.data.path}
+    if config.evaluation is not None:
+        named |= {"evaluation.path": config.evaluation.path}
+        named |= {"judge.path": config.judge.path} if config.judge.name == "model" else {}
+    return {key: name for key, name in named.items() if name not in (None, SANDBOX)}
+
+
+def missing(config: RunConfig) -> list[str]:
+    """`key: name` of everything wanted that is neither at its path nor in this node's Hugging Face caches."""
+    return [f"{key}: {name}" for key, name in wanted(config).items() if not _is_present(key, name)]
+
+
+def offline() -> bool:
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+
+    return bool(HF_HUB_OFFLINE)
+
+
+def _is_present(key: str, name: str) -> bool:
+    if looks_local(name):
+        return Path(name).expanduser().exists()
+    if key == "data.path":
+        return _has_dataset(name)
+    files = ("tokenizer_config.json",) if key == "model.tokenizer" else ("config.json",)
+    weights = () if key == "model.tokenizer" else ("model.safetensors", "model.safetensors.index.json")
+    return all(_cached(name, file) for file in files) and (not weights or any(_cached(name, file) for file in weights))
+
+
+def _cached(name: str, file: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(name, file), str)
+
+
+def _has_dataset(name: str) -> bool:
+    """As a snapshot of the hub, or as what `datasets` made of it."""
+    from datasets.config import HF_DATASETS_CACHE
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        snapshot_download(name, repo_type="dataset", local_files_only=True)
+        return True
+    except LocalEntryNotFoundError:
+        return (Path(HF_DATASETS_CACHE) / name.replace("/", "___").lower()).exists()

@@ -1,0 +1,74 @@
+"""Find the other ranks within a bound, and say who is missing when they do not all come."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from datetime import timedelta
+
+from trainer.errors import StageFailed
+from trainer.stages.context import StageContext
+
+PATIENCE = 60.0  # seconds
+
+
+def meet(context: StageContext, patience: float = PATIENCE) -> float:
+    """Join the other ranks. Returns how long that took, in seconds.
+
+    Before the process group is made, which waits for a day and then names nobody, every rank signs a list that rank 0
+    keeps. The list lives in the same server that the process group then uses, so no second port is needed.
+
+    Raises:
+        StageFailed: not all ranks came; the text says where they should have met and who is missing.
+    """
+    import torch.distributed as dist
+
+    started = time.monotonic()
+    if context.world_size == 1 or dist.is_initialized():
+        return 0.0
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    place = f"{address}:{port}"
+    try:
+        store = dist.TCPStore(
+            address,
+            port,
+            context.world_size,
+            is_master=context.is_main,
+            timeout=timedelta(seconds=patience),
+            wait_for_workers=False,
+            multi_tenant=True,  # init_process_group in this process serves the same port
+        )
+    except (dist.DistNetworkError, dist.DistStoreError) as error:
+        here = f"rank {context.rank} on {platform.node()}"
+        if context.is_main:
+            raise StageFailed(f"rendezvous: {here} cannot listen at {place}: {error}; is the port taken?") from error
+        raise StageFailed(
+            f"rendezvous: {here} did not reach rank 0 at {place} within {patience:.0f} s; is rank 0 alive, and is that address "
+            "on a network that the nodes share (launcher.network_interface)?"
+        ) from error
+    names = [f"rank{rank}" for rank in range(context.world_size)]
+    store.set(names[context.rank], platform.node())
+    try:
+        store.wait(names, timedelta(seconds=patience))
+    except (dist.DistNetworkError, dist.DistStoreError) as error:
+        raise StageFailed(_who_is_missing(store, names, place, patience)) from error
+    context.connect()
+    return time.monotonic() - started
+
+
+def _who_is_missing(store: object, names: list[str], place: str, patience: float) -> str:
+    import torch.distributed as dist
+
+    assert isinstance(store, dist.Store)
+    try:
+        present = {name: store.get(name).decode() for name in names if store.check([name])}
+    except (dist.DistNetworkError, dist.DistStoreError):
+        return f"rendezvous: rank 0 at {place} is gone before all ranks had met; its own log says why."
+    missing = [name.removeprefix("rank") for name in names if name not in present]
+    hosts = ", ".join(sorted(set(present.values())))
+    return (
+        f"rendezvous: {len(missing)} of {len(names)} ranks did not come to {place} within {patience:.0f} s: rank "
+        f"{', '.join(missing)}; those present are on {hosts}. Look at the missing ranks' logs, and whether their nodes reach "
+        "that address (launcher.network_interface)."
+    )

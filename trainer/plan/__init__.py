@@ -1,0 +1,1 @@
+"""What a run will need, before anything starts: `python -m trainer.plan <the same overrides>`."""

@@ -1,0 +1,77 @@
+"""What a run will need: `python -m trainer.plan experiment=paper/cosalign launcher=slurm launcher.nodes=2 deepspeed=zero3`.
+
+Takes the overrides of `python -m trainer`, starts nothing, needs no GPU and no network. Exit status: 0, also where
+`launcher.gpu` is not set and so nothing can be said about fitting; 2 when the config is wrong or the run cannot fit. Where
+only the evaluation's inputs are missing, the plan is shown as well.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from hydra import compose, initialize_config_module
+from hydra.errors import HydraException
+from pydantic import TypeAdapter, ValidationError
+
+from trainer.compose import lenient, plain_values
+from trainer.errors import ConfigError, KeelError
+
+NOT_PLANNED = ("evaluation.", "judge.", "judge:")  # sections that a plan does not depend on: planned all the same
+
+
+def composed(arguments: Sequence[str]) -> dict[str, Any]:
+    """The plain config that these overrides make.
+
+    Raises:
+        ConfigError: Hydra does not accept them.
+    """
+    try:
+        with initialize_config_module("trainer.conf", version_base="1.3"):
+            return plain_values(compose("config", overrides=lenient(arguments)))
+    except HydraException as error:
+        raise ConfigError(str(error)) from error
+
+
+def main(arguments: Sequence[str]) -> int:
+    if any(argument in ("-h", "--help") for argument in arguments):
+        print(__doc__)
+        return 0
+    try:
+        return _plan(composed(arguments))
+    except KeelError as error:
+        _print_problems(error.problems if isinstance(error, ConfigError) else [str(error)], "with this config")
+        return error.exit_code
+
+
+def _plan(values: dict[str, Any]) -> int:
+    from trainer.config.load import load_config
+    from trainer.config.schema import RunConfig
+    from trainer.plan.plan import make_plan
+    from trainer.plan.report import print_plan
+
+    missing: list[str] = []
+    try:
+        config = load_config(values)
+    except ConfigError as error:
+        if not all(problem.startswith(NOT_PLANNED) for problem in error.problems):
+            raise
+        try:
+            missing, config = error.problems, TypeAdapter(RunConfig).validate_python(values)
+        except ValidationError:
+            raise error from None
+    plan = make_plan(config)
+    print_plan(plan)
+    if missing:
+        _print_problems(missing, "before this can start")
+    return 0 if plan.fits and not missing else 2
+
+
+def _print_problems(problems: Sequence[str], where: str) -> None:
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    print(f"\n{count} {where}:", *(f"  - {line}" for line in problems), sep="\n", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,185 @@
+"""The smallest change that makes a run fit: candidates in the order of what they cost, each of them computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+from trainer.config.load import load_config, to_mapping
+from trainer.config.schema import RunConfig, SlurmLauncher
+from trainer.config.trl_fields import GLOBAL_BATCH, STAGE_SECTIONS, accumulation_steps, micro_batch_size, stage_fields
+from trainer.config.zero import zero_stage
+from trainer.errors import ConfigError
+from trainer.plan.devices import Device, usable
+from trainer.plan.layout import layout_of
+from trainer.plan.memory import estimate
+from trainer.plan.shape import Shape, shape_of
+
+MICRO = "per_device_train_batch_size"
+ADAPTER_RANK = 16
+
+
+@dataclass(frozen=True)
+class Change:
+    """overrides: to paste behind the command. config: what they make of it."""
+
+    overrides: tuple[str, ...]
+    config: RunConfig
+
+
+Way = Callable[[Change], Iterator[Change]]
+
+
+class _Judge:
+    """Whether a changed config fits. The shape is counted once with an adapter and once without."""
+
+    def __init__(self, device: Device):
+        self.room = usable(device)
+        self.shapes: dict[bool, Shape] = {}
+
+    def fits(self, change: Change) -> bool:
+        config = change.config
+        adapted = config.model.lora is not None
+        if adapted not in self.shapes:
+            self.shapes[adapted] = shape_of(config.model)
+        stages = STAGE_SECTIONS[config.method.name]
+        return all(estimate(self.shapes[adapted], layout_of(config, stage)).peak <= self.room for stage in stages)
+
+
+def smallest_change(config: RunConfig, device: Device) -> Change | None:
+    """The first candidate that fits: one change alone, then several at once; None where nothing helps."""
+    judge, start = _Judge(device), Change((), config)
+    alone: list[tuple[Way, ...]] = [
+        (_smaller_batches,), (_checkpointing,), (_higher_stages,), (_offloads,), (_adapters,), (_more_gpus,)
+    ]  # fmt: skip
+    together: list[tuple[Way, ...]] = [
+        (_smallest_batch, _checkpointing),
+        (_smallest_batch, _checkpointing, _higher_stages),
+        (_smallest_batch, _checkpointing, _offloads),
+        (_smallest_batch, _checkpointing, _higher_stages, _adapters),
+        (_smallest_batch, _checkpointing, _higher_stages, _more_gpus),
+        (_smallest_batch, _checkpointing, _offloads, _more_gpus),
+    ]
+    candidates = (change for ways in (*alone, *together) for change in _all(start, ways))
+    return next((change for change in candidates if judge.fits(change)), None)
+
+
+def _all(start: Change, ways: Sequence[Way]) -> Iterator[Change]:
+    """Every combination of one candidate of each way; a way that has none leaves the change as it is."""
+    if not ways:
+        yield start
+        return
+    found = list(ways[0](start))
+    for change in found or [start]:
+        yield from _all(change, ways[1:])
+
+
+def _changed(before: Change, overrides: tuple[str, ...], edit: Callable[[dict[str, Any]], None]) -> Iterator[Change]:
+    values = deepcopy(to_mapping(before.config))
+    edit(values)
+    try:
+        config = load_config(values)
+    except ConfigError:  # such as a global batch that does not divide
+        return
+    yield Change((*before.overrides, *overrides), config)
+
+
+def _smaller_batches(before: Change) -> Iterator[Change]:
+    """Half the micro batch, a quarter, ...: the same global batch in more micro-steps."""
+    config, stages = before.config, STAGE_SECTIONS[before.config.method.name]
+    largest = max(micro_batch_size(config, stage) for stage in stages)
+    factor = 2
+    while factor <= largest:
+        fields: dict[tuple[str, str], int] = {}
+        for stage in stages:
+            micro = max(1, micro_batch_size(config, stage) // factor)
+            fields[_section(config, stage, MICRO), MICRO] = micro
+            if not any(GLOBAL_BATCH in section for section in (config.trainer, getattr(config, stage))):
+                name = "gradient_accumulation_steps"
+                times = accumulation_steps(config, stage, config.launcher.world_size(stage))
+                fields[_section(config, stage, name), name] = times * micro_batch_size(config, stage) // micro
+
+        def edit(values: dict[str, Any], fields: dict[tuple[str, str], int] = fields) -> None:
+            for (section, name), value in fields.items():
+                values[section][name] = value
+
+        yield from _changed(before, tuple(f"{section}.{name}={value}" for (section, name), value in fields.items()), edit)
+        factor *= 2
+
+
+def _smallest_batch(before: Change) -> Iterator[Change]:
+    yield from list(_smaller_batches(before))[-1:]
+
+
+def _section(config: RunConfig, stage: str, name: str) -> str:
+    return stage if name in getattr(config, stage) else "trainer"
+
+
+def _checkpointing(before: Change) -> Iterator[Change]:
+    stages = [s for s in STAGE_SECTIONS[before.config.method.name] if not layout_of(before.config, s).checkpointing]
+    if not stages:
+        return
+    name = "gradient_checkpointing"
+    sections = {_section(before.config, stage, name) for stage in stages}
+
+    def edit(values: dict[str, Any]) -> None:
+        for section in sections:
+            values[section][name] = True
+
+    yield from _changed(before, tuple(f"{section}.{name}=true" for section in sorted(sections)), edit)
+
+
+def _group(name: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((files("trainer.conf") / "deepspeed" / f"{name}.yaml").read_text())
+    return loaded
+
+
+def _deepspeed(before: Change, name: str) -> Iterator[Change]:
+    group = _group(name)
+
+    def edit(values: dict[str, Any]) -> None:
+        own = values["deepspeed"] or {}
+        zero = {**(own.get("zero_optimization") or {}), **group["zero_optimization"]}
+        values["deepspeed"] = {**own, **group, "zero_optimization": zero}
+
+    yield from _changed(before, (f"deepspeed={name}",), edit)
+
+
+def _higher_stages(before: Change) -> Iterator[Change]:
+    for stage in range((zero_stage(before.config) or 0) + 1, 4):
+        yield from _deepspeed(before, f"zero{stage}")
+
+
+def _offloads(before: Change) -> Iterator[Change]:
+    if zero_stage(before.config) != 3:
+        yield from _deepspeed(before, "zero2_offload")
+    yield from _deepspeed(before, "zero3_offload")
+
+
+def _adapters(before: Change) -> Iterator[Change]:
+    if before.config.model.lora is not None:
+        return
+    if any(stage_fields(before.config, s).get("precompute_ref_log_probs") for s in STAGE_SECTIONS[before.config.method.name]):
+        return  # the reference of a LoRA run is the model with its adapter switched off
+
+    def edit(values: dict[str, Any]) -> None:
+        values["model"]["lora"] = {"r": ADAPTER_RANK}
+
+    yield from _changed(before, (f"model.lora.r={ADAPTER_RANK}",), edit)
+
+
+def _more_gpus(before: Change) -> Iterator[Change]:
+    launcher = before.config.launcher
+    key = "nodes" if isinstance(launcher, SlurmLauncher) else "processes"
+    for factor in (2, 4, 8):
+        value = getattr(launcher, key) * factor
+
+        def edit(values: dict[str, Any], value: int = value) -> None:
+            values["launcher"][key] = value
+
+        yield from _changed(before, (f"launcher.{key}={value}",), edit)

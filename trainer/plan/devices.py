@@ -1,0 +1,34 @@
+"""Published figures of the GPUs that `launcher.gpu` can name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class Device:
+    """memory: GiB, as the driver reports them. tflops: peak of dense bfloat16 matrix multiplication."""
+
+    memory: float
+    tflops: float
+
+
+# NVIDIA's data sheets: the figures without sparsity, SXM versions where there are several.
+DEVICES = {
+    "L40S-48GB": Device(45.0, 362.0),
+    "A100-40GB": Device(40.0, 312.0),
+    "A100-80GB": Device(80.0, 312.0),
+    "H100-80GB": Device(79.6, 989.0),
+    "H200-141GB": Device(140.4, 989.0),
+    "B200-180GB": Device(179.1, 2250.0),
+}
+
+CONTEXT = 1.5 * GIB  # CUDA's context, its loaded kernels, NCCL's buffers: assumed
+FRAGMENTATION = 0.06  # of the memory that the allocator holds and cannot give out: assumed
+
+
+def usable(device: Device) -> float:
+    """Bytes that tensors can take."""
+    return (device.memory * GIB - CONTEXT) * (1 - FRAGMENTATION)

@@ -1,0 +1,207 @@
+"""The plan as tables of at most 100 columns."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from trainer.config.schema import SlurmLauncher
+from trainer.config.trl_fields import stage_fields
+from trainer.plan.advice import smallest_change
+from trainer.plan.devices import CONTEXT, DEVICES, FRAGMENTATION, GIB, usable
+from trainer.plan.differences import differences
+from trainer.plan.disk import WRITE_RATE
+from trainer.plan.layout import UNLIMITED_LENGTH
+from trainer.plan.memory import MOMENTS, PARTS
+from trainer.plan.plan import Plan, StagePlan
+from trainer.plan.schedule import UTILISATION
+
+WIDTH = 100
+PER_EXAMPLES = 10_000  # what steps are counted for where the number of examples is not known
+
+
+def print_plan(plan: Plan) -> None:
+    """All of it, the verdict last."""
+    console = Console(width=WIDTH, highlight=False)
+    _differences(plan, console)
+    _sbatch(plan, console)
+    _model(plan, console)
+    for stage in plan.stages:
+        _memory(plan, stage, console)
+    _schedule(plan, console)
+    _disk(plan, console)
+    _verdict(plan, console)
+
+
+def _table(console: Console, title: str, first: str, *columns: str) -> Table:
+    """A table whose numbers are right-aligned, below its title (rich would wrap the title to the table's width)."""
+    console.print(f"\n[bold]{title}[/bold]")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(first)
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table
+
+
+def _differences(plan: Plan, console: Console) -> None:
+    console.print("[bold]Set otherwise than by default[/bold]")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in ("key", "value", "default"):
+        table.add_column(column, overflow="fold")
+    for row in differences(plan.config):
+        table.add_row(*(escape(cell) for cell in row))
+    console.print(table)
+
+
+def _sbatch(plan: Plan, console: Console) -> None:
+    if not isinstance(plan.config.launcher, SlurmLauncher):
+        return
+    from launchers.slurm.render import render_jobs
+
+    for name, text in render_jobs(plan.config, plan.run_dir.absolute()).items():
+        console.print(f"\n[bold]{escape(str(plan.run_dir / name))}[/bold]")
+        console.print(text.rstrip(), markup=False, soft_wrap=True)
+
+
+def _model(plan: Plan, console: Console) -> None:
+    shape = plan.shape
+    trained = "all of them trained" if shape.trainable == shape.parameters else f"{shape.trainable:,} trained"
+    console.print(f"\n[bold]Model[/bold]  {shape.parameters:,} parameters, {trained} (counted, from {escape(shape.source)})")
+
+
+def _memory(plan: Plan, stage: StagePlan, console: Console) -> None:
+    layout, memory = stage.layout, stage.memory
+    zero = "no DeepSpeed" if layout.zero is None else f"ZeRO-{layout.zero}"
+    recomputed = ", gradient checkpointing" if layout.checkpointing else ""
+    rank = "GPU" if layout.on_gpu else "process"
+    ranks = "1 rank" if layout.world == 1 else f"{layout.world} ranks"
+    table = _table(
+        console,
+        f"Memory a {rank} in {stage.name}, GiB: {zero}, {ranks}, micro batch {layout.micro_batch} "
+        f"x {layout.sequences * layout.length} tokens{recomputed}",
+        "part",
+        *(f"at {moment}" for moment in MOMENTS),
+    )
+    for part in PARTS:
+        sizes = [memory.moments[moment][part] for moment in MOMENTS]
+        if any(sizes):
+            table.add_row(part, *(f"{size / GIB:.2f}" for size in sizes))
+    peak = memory.peak_moment
+    totals = (f"{memory.total(moment) / GIB:.2f}" for moment in MOMENTS)
+    table.add_row(
+        "[bold]sum[/bold]",
+        *(f"[bold]{total}[/bold]" if moment == peak else total for total, moment in zip(totals, MOMENTS, strict=True)),
+    )
+    console.print(table)
+    console.print(_room(plan, stage))
+    if memory.host:
+        console.print(f"in CPU memory, a rank: {memory.host / GIB:.2f} GiB; a node needs that for each of its ranks.")
+
+
+def _room(plan: Plan, stage: StagePlan) -> str:
+    peak, gpu = stage.memory.peak / GIB, plan.config.launcher.gpu
+    if plan.device is None:
+        if not stage.layout.on_gpu:
+            return f"peak {peak:.2f} GiB a process."
+        return f"peak {peak:.2f} GiB. Whether that fits: set launcher.gpu to one of {', '.join(DEVICES)}."
+    room = usable(plan.device) / GIB
+    verdict = "[green]fits[/green]" if peak <= room else "[red]does not fit[/red]"
+    return (
+        f"peak {peak:.2f} GiB, {verdict} {gpu}: {room:.1f} GiB usable of {plan.device.memory} "
+        f"(assumed: {CONTEXT / GIB} GiB for CUDA and NCCL, {FRAGMENTATION:.0%} fragmentation)."
+    )
+
+
+def _schedule(plan: Plan, console: Console) -> None:
+    unknown = any(stage.schedule.steps is None for stage in plan.stages)
+    table = _table(console, "Schedule", "", *(stage.name for stage in plan.stages))
+    schedules = [stage.schedule for stage in plan.stages]
+    table.add_row("world size", *(str(s.world) for s in schedules))
+    table.add_row(
+        "global batch = micro x accumulation x world",
+        *(
+            f"{s.schedule.global_batch} = {s.layout.micro_batch} x {s.schedule.accumulation} x {s.layout.world}"
+            for s in plan.stages
+        ),
+    )
+    table.add_row("examples an epoch, at most", *("unknown" if s.examples is None else f"{s.examples:,}" for s in schedules))
+    table.add_row("steps", *("unknown" if s.steps is None else f"{s.steps:,}" for s in schedules))
+    table.add_row("tokens a step, at most", *(f"{s.step_tokens:,}" for s in schedules))
+    table.add_row("tokens, at most", *("unknown" if s.steps is None else f"{s.steps * s.step_tokens:,}" for s in schedules))
+    if unknown:
+        table.add_row(
+            f"steps for every {PER_EXAMPLES:,} examples and epoch",
+            *(f"{math.ceil(PER_EXAMPLES / s.global_batch):,}" for s in schedules),
+        )
+    table.add_row("seconds a step, estimated", *(_seconds(s.step_seconds) for s in schedules))
+    table.add_row("time, estimated", *(duration(s.seconds) for s in schedules))
+    console.print(table)
+    if plan.device is not None:
+        console.print(
+            f"assumed: {UTILISATION:.0%} of {plan.device.tflops:,.0f} TFLOPS (bfloat16), every sequence of full length; "
+            "evaluation and loading come on top."
+        )
+    if unknown:
+        console.print("the data is not on this machine: data.path=<a local copy> gives the number of examples.")
+    if any(stage_fields(plan.config, s.name).get("max_length", 0) is None for s in plan.stages):
+        console.print(f"max_length is null: planned with {UNLIMITED_LENGTH} tokens.")
+
+
+def _seconds(value: float | None) -> str:
+    return "set launcher.gpu" if value is None else f"{value:.2f}"
+
+
+def duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "unknown"
+    minutes = math.ceil(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
+
+
+def _disk(plan: Plan, console: Console) -> None:
+    table = _table(console, "Disk, GiB", "", *(stage.name for stage in plan.stages))
+    disks = [stage.disk for stage in plan.stages]
+    table.add_row("one checkpoint", *(f"{d.checkpoint / GIB:.2f}" for d in disks))
+    table.add_row("x (kept + the one being written)", *(f"{d.keep} + 1" for d in disks))
+    table.add_row("the trained model", *(f"{d.model / GIB:.2f}" for d in disks))
+    table.add_row("sum", *(f"{d.total / GIB:.2f}" for d in disks))
+    console.print(table)
+    verdict = "[green]enough[/green]" if plan.disk_needed <= plan.disk_free else "[red]not enough[/red]"
+    needed, free = f"{plan.disk_needed / GIB:.2f} GiB in all", f"{plan.disk_free / GIB:.2f} GiB free"
+    console.print(f"{needed}, {free} at {escape(str(plan.disk_path))}: {verdict}.")
+
+
+def _verdict(plan: Plan, console: Console) -> None:
+    console.print()
+    if plan.lead is not None:
+        console.print(_lead(plan))
+    if plan.disk_needed > plan.disk_free:
+        fewer = plan.base_bytes + sum(replace(stage.disk, keep=1).total for stage in plan.stages)
+        less = ", or trainer.save_total_limit=1, which is enough" if fewer <= plan.disk_free else ""
+        console.print(
+            f"[red]The disk is too small[/red]: paths.runs=<a file system with {plan.disk_needed / GIB:.0f} GiB free>{less}."
+        )
+    if plan.too_large and plan.device is not None:
+        change = smallest_change(plan.config, plan.device)
+        if change is None:
+            console.print("[red]Nothing that was tried makes it fit[/red]: a smaller model, or a GPU with more memory.")
+        else:
+            console.print(f"[bold]The smallest change that fits:[/bold] {' '.join(change.overrides)}")
+
+
+def _lead(plan: Plan) -> str:
+    needed, lead = plan.lead_needed(), plan.lead
+    save = max(stage.disk.save_seconds for stage in plan.stages)
+    rate = f"at an assumed {WRITE_RATE / GIB:.0f} GiB/s"
+    if needed is None:
+        return f"Signal lead: {lead} s; a save takes about {save:.0f} s ({rate}), a step is unknown without launcher.gpu."
+    if lead is not None and needed <= lead:
+        return f"Signal lead: {lead} s [green]covers[/green] one step and one save, about {needed:.0f} s ({rate})."
+    return (
+        f"Signal lead: {lead} s [red]does not cover[/red] one step and one save, about {needed:.0f} s ({rate}): "
+        f"launcher.signal_lead={math.ceil(needed * 1.5 / 60) * 60}"
+    )

@@ -1,0 +1,91 @@
+"""How long a stage is and how long it may take: examples, steps, tokens, arithmetic, seconds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainer.config.check import SANDBOX, looks_local
+from trainer.config.schema import RunConfig
+from trainer.config.trl_fields import STAGE_SECTIONS, accumulation_steps, stage_fields
+from trainer.data.files import located
+from trainer.data.preferences import dpo_examples, from_cosalign, read_preferences, sft_examples
+from trainer.plan.devices import Device
+from trainer.plan.layout import field
+from trainer.plan.memory import Layout
+from trainer.plan.shape import Shape
+
+UTILISATION = 0.35  # of the device's peak: assumed, as is usual for full fine-tuning under ZeRO with short sequences
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Attributes:
+    world, global_batch, accumulation: ranks, examples in one optimiser step, micro-steps in it.
+    examples: of one epoch, before rows are left out; None where the data is not on this machine.
+    steps: optimiser steps; None where the number of examples decides it and is not known.
+    step_tokens: the most that one step can have, every sequence as long as `max_length` allows.
+    step_flops: of one step on all ranks.
+    step_seconds: an estimate; None without a device.
+    """
+
+    world: int
+    global_batch: int
+    accumulation: int
+    examples: int | None
+    steps: int | None
+    step_tokens: int
+    step_flops: float
+    step_seconds: float | None
+
+    @property
+    def seconds(self) -> float | None:
+        return None if self.steps is None or self.step_seconds is None else self.steps * self.step_seconds
+
+
+def count_examples(config: RunConfig) -> dict[str, int | None]:
+    """Examples of each training stage, read or synthesised as the data stage does; None for a hub dataset.
+
+    Raises:
+        DataError: the file cannot be read as its format.
+    """
+    stages, data = STAGE_SECTIONS[config.method.name], config.data
+    if data.format == SANDBOX:
+        from trainer.sandbox.candidates import synthesise
+        from trainer.sandbox.world import SANDBOX_TAXONOMY
+
+        rows = synthesise(data.prompts, data.pairs_per_config, config.seed, lambda *_: None)
+        pairs = from_cosalign(located(rows[: data.limit], "sandbox"), SANDBOX_TAXONOMY).pairs
+    elif data.path is not None and looks_local(data.path) and Path(data.path).expanduser().exists():
+        pairs = read_preferences(data).pairs
+    else:
+        return dict.fromkeys(stages)
+    return {stage: sum(1 for _ in (sft_examples if stage == "sft" else dpo_examples)(pairs)) for stage in stages}
+
+
+def flops_per_token(shape: Shape, layout: Layout) -> float:
+    """Of training. Forward: 2 a weight that is multiplied with, and causal attention; backward: twice that, or once where
+    only an adapter is trained; and the forward pass again with checkpointing."""
+    looked_up = 0 if shape.tied else shape.vocabulary * shape.hidden
+    forward = 2 * (shape.parameters - looked_up) + 2 * shape.layers * layout.length * shape.query
+    backward = 2 if shape.trainable == shape.parameters else 1
+    return float(forward * (1 + backward + layout.checkpointing + layout.second_model))
+
+
+def schedule_of(
+    config: RunConfig, stage: str, shape: Shape, layout: Layout, examples: int | None, device: Device | None
+) -> Schedule:
+    """Raises ValueError where the global batch does not divide; a config that was checked does not get here then."""
+    accumulation = accumulation_steps(config, stage, layout.world)
+    batch = layout.micro_batch * layout.world * accumulation
+    most = int(stage_fields(config, stage).get("max_steps", -1))
+    steps = None
+    if most > 0:
+        steps = most
+    elif examples is not None:
+        steps = math.ceil(math.ceil(examples / batch) * float(field(config, stage, "num_train_epochs")))
+    tokens = batch * layout.sequences * layout.length
+    flops = tokens * flops_per_token(shape, layout)
+    seconds = None if device is None else flops / (layout.world * device.tflops * 1e12 * UTILISATION)
+    return Schedule(layout.world, batch, accumulation, examples, steps, tokens, flops, seconds)

@@ -1,0 +1,140 @@
+"""The shape of the model that a run trains, its parameters counted exactly, without its weights."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainer.config.check import SANDBOX, looks_local
+from trainer.config.schema import LoraSection, ModelSection
+from trainer.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a decoder-only transformer.
+
+    Attributes:
+        parameters: all of them; tied ones once.
+        trainable: those that get gradients: all, or the adapter's.
+        layer_parameters: of one decoder layer.
+        hidden, intermediate, vocabulary, layers: of the transformers config.
+        query, key_value: heads times head size.
+        qk_norm: whether queries and keys are normalised (Qwen 3).
+        tied: whether the head's weight is the embedding.
+        source: where the shape was found.
+    """
+
+    parameters: int
+    trainable: int
+    layer_parameters: int
+    hidden: int
+    intermediate: int
+    vocabulary: int
+    layers: int
+    heads: int
+    query: int
+    key_value: int
+    qk_norm: bool
+    tied: bool
+    source: str
+
+
+def shape_of(model: ModelSection) -> Shape:
+    """Built on torch's meta device: every parameter is there, none of them has memory.
+
+    Raises:
+        ConfigError: the model is not on this machine and `model.shape` is missing, or transformers refuses the shape.
+    """
+    values, source = _fields(model)
+    return _measured(model, values, source)
+
+
+def _fields(model: ModelSection) -> tuple[Mapping[str, Any], str]:
+    if model.random_init is not None:
+        return _with_vocabulary(model, model.random_init), "model.random_init"
+    if model.path == SANDBOX:
+        from trainer.sandbox.build import BASE_DIR
+
+        return _read(BASE_DIR), "the shipped sandbox base"
+    assert model.path is not None  # checked when the config was loaded
+    if looks_local(model.path):
+        return _read(Path(model.path).expanduser()), model.path
+    if model.shape is None:
+        raise ConfigError(
+            f"model.shape: {model.path} is not on this machine, and `plan` does not ask a hub; give the fields of its "
+            "config.json as model.shape (conf/model/llama31_8b.yaml shows how), or a local copy as model.path."
+        )
+    return model.shape, "model.shape"
+
+
+def _with_vocabulary(model: ModelSection, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Fresh weights get the tokenizer's vocabulary where the shape names none."""
+    if "vocab_size" in fields:
+        return fields
+    from trainer.models.load import load_tokenizer
+
+    assert model.tokenizer is not None  # checked when the config was loaded
+    return {**fields, "vocab_size": len(load_tokenizer(model, model.tokenizer))}
+
+
+def _read(directory: Path) -> Mapping[str, Any]:
+    from transformers import PreTrainedConfig
+
+    try:
+        fields, _ = PreTrainedConfig.get_config_dict(str(directory), local_files_only=True)
+    except OSError as error:
+        raise ConfigError(f"model.path: {directory} holds no config.json that transformers can read: {error}") from error
+    return dict(fields)
+
+
+def _measured(model: ModelSection, values: Mapping[str, Any], source: str) -> Shape:
+    import torch
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    fields = {k: v for k, v in values.items() if k not in ("architectures", "dtype", "torch_dtype", "transformers_version")}
+    try:
+        config = AutoConfig.for_model(fields.pop("model_type"), **fields)
+        with torch.device("meta"):
+            built: Any = AutoModelForCausalLM.from_config(config)
+    except (KeyError, ValueError, TypeError, RuntimeError, StrictDataclassError) as error:
+        raise ConfigError(f"{source}: transformers does not accept this shape: {error!r}") from error
+    text = config.get_text_config()
+    head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    parameters = _count(built)
+    return Shape(
+        parameters=parameters,
+        trainable=parameters if model.lora is None else _adapter_parameters(built, model.lora),
+        layer_parameters=_count(built.base_model.layers[0]) if hasattr(built.base_model, "layers") else 0,
+        hidden=text.hidden_size,
+        intermediate=text.intermediate_size,
+        vocabulary=text.vocab_size,
+        layers=text.num_hidden_layers,
+        heads=text.num_attention_heads,
+        query=text.num_attention_heads * head,
+        key_value=(getattr(text, "num_key_value_heads", None) or text.num_attention_heads) * head,
+        qk_norm=any("q_norm" in name for name, _ in built.named_parameters()),
+        tied=built.get_output_embeddings().weight is built.get_input_embeddings().weight,
+        source=source,
+    )
+
+
+def _count(module: Any) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def _adapter_parameters(built: Any, lora: LoraSection) -> int:
+    from peft import LoraConfig, get_peft_model
+
+    settings = LoraConfig(r=lora.r, target_modules=lora.target_modules, task_type="CAUSAL_LM")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # between the libraries' own versions
+            adapted = get_peft_model(built, settings, autocast_adapter_dtype=False)
+    except ValueError as error:
+        raise ConfigError(f"model.lora.target_modules: {error}") from error
+    return int(adapted.get_nb_trainable_parameters()[0])

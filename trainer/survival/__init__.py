@@ -1,0 +1,1 @@
+"""What makes a run outlive signals, crashes, full disks, bad batches and hung ranks."""

@@ -1,0 +1,61 @@
+"""The runs of a sweep as a table: what became of each, and its headline metrics."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from trainer.evaluation.report import RESULTS
+
+_WIDTH = 110  # where the output is not a terminal
+_METRICS = (
+    ("CoSA-Score\nseen ↑", "cosa_score/seen"),
+    ("CoSA-Score\nunseen ↑", "cosa_score/unseen"),
+    ("over-\nrefusal ↓", "over_refusal"),
+    ("capabil-\nity ↑", "capability"),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """state: done, kept (done before), failed, interrupted, missing, or what Slurm calls it. job: of Slurm, if any."""
+
+    point: str
+    state: str
+    run_dir: Path
+    job: str | None = None
+
+
+def print_table(title: str, rows: Sequence[Row]) -> None:
+    """One line a run; the metrics are those of the last model in its results, the one that the run was for."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDTH)
+    found = [_last_model(row.run_dir) for row in rows]
+    columns = [column for column in _METRICS if any(column[1] in metrics for metrics in found)]
+    with_jobs = any(row.job for row in rows)
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
+    table.add_column("run", overflow="fold")
+    table.add_column("state", no_wrap=True)
+    if with_jobs:
+        table.add_column("job", no_wrap=True)
+    for name, _ in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row, metrics in zip(rows, found, strict=True):
+        numbers = [f"{metrics[key]['value']:.3f}" if key in metrics else "-" for _, key in columns]
+        table.add_row(row.point, row.state, *([row.job or "-"] if with_jobs else []), *numbers)
+    console.print()
+    console.print(table)
+
+
+def _last_model(run_dir: Path) -> dict[str, Any]:
+    path = run_dir / RESULTS
+    models: dict[str, Any] = json.loads(path.read_text())["models"] if path.exists() else {}
+    return models[list(models)[-1]] if models else {}
