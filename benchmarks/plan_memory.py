@@ -1,7 +1,7 @@
 """Peak memory of a rank, predicted by `plan` and measured: real runs of stage `sft` on two CPU processes, with
 ZeRO 0 to 3 and without DeepSpeed.
 
-python benchmarks/plan_memory.py             # six minutes on two free cores
+python benchmarks/plan_memory.py             # 5.5 minutes of processor time; ten minutes on two busy cores
 python benchmarks/plan_memory.py --only zero2 zero3
 
 Measured is resident memory: its high-water mark from the first training step to the last (Linux's VmHWM), less what

@@ -104,10 +104,10 @@ def train_and_save(context: StageContext, trainer: Any, tokenizer: Any, base_pat
         _add_callbacks(context, trainer, tracker, stop, start)
         LossGuard(context, context.config.survival, tokenizer).attach(trainer)
         with stop_request.deferred():
-            result = trainer.train(resume_from_checkpoint=start.checkpoint)
+            metrics = _train(trainer, start)
         if stop.stopped_at is None:
             outputs = _save(context, trainer, tokenizer, base_path)
-            tracker.summary({f"train/{k.removeprefix('train_')}": v for k, v in result.metrics.items()})
+            tracker.summary({f"train/{k.removeprefix('train_')}": v for k, v in metrics.items()})
     if stop.stopped_at is not None:
         context.barrier()  # a rank that leaves early would have the others killed while they close their files
         raise Interrupted(
@@ -117,10 +117,32 @@ def train_and_save(context: StageContext, trainer: Any, tokenizer: Any, base_pat
     return outputs
 
 
+def _train(trainer: Any, start: Start) -> dict[str, float]:
+    """Train; returns Trainer's closing metrics, none where the checkpoint is that of the last step already."""
+    try:
+        metrics: dict[str, float] = trainer.train(resume_from_checkpoint=start.checkpoint).metrics
+    except _NothingLeft:
+        return {}
+    return metrics
+
+
+class _NothingLeft(Exception):
+    """The checkpoint that was just loaded is that of the last step."""
+
+
+class _StopWhereNothingIsLeft(TrainerCallback):
+    """Trainer would take one step more."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step >= state.max_steps:
+            raise _NothingLeft
+
+
 def _add_callbacks(context: StageContext, trainer: Any, tracker: Tracker, stop: StopTogetherCallback, start: Start) -> None:
     survival, keep = context.config.survival, stage_fields(context.config, context.stage).get("save_total_limit", 2)
     report = context.stage_dir / "errors" / f"rank{context.rank}.json"
     trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(_StopWhereNothingIsLeft())  # first: the others prepare for steps
     if context.is_main:
         trainer.add_callback(ProgressBarCallback(context.stage))
     trainer.add_callback(StartLineCallback(context))

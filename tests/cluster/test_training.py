@@ -190,6 +190,20 @@ def test_the_bound_on_requeues_holds(cluster: Cluster, tmp_path: Path) -> None:
     assert "was started again 0 times (launcher.max_requeues)" in log_of(run_dir)
 
 
+def test_a_killed_rank_is_named_and_not_requeued(cluster: Cluster, tmp_path: Path) -> None:
+    (job,), _ = submit(cluster, tmp_path, *SFT, *TWO_NODES, "trainer.max_steps=5000")
+    run_dir = tmp_path / "runs" / "sft"
+    until(lambda: steps_done(run_dir) >= 2, 300, "the second step")
+    (rank,) = [
+        p for p in cluster.job_processes() if "launchers.slurm.task" in p.cmdline() and p.environ()["SLURM_PROCID"] == "1"
+    ]
+    rank.kill()
+    fields = cluster.wait(job, seconds=120)
+    assert (fields["JobState"], fields["ExitCode"], fields["Restarts"]) == ("FAILED", "1:0", "0")
+    assert "stage sft: rank 1 of 2 was killed by SIGKILL" in log_of(run_dir)
+    no_process_left(cluster)
+
+
 def test_sbatch_reads_an_option_as_it_was_given(cluster: Cluster, tmp_path: Path) -> None:
     hostile = """it's "here"; $(touch owned) \\ # 100%"""
     settings = SlurmLauncher(name="slurm", gpus_per_node=0, time="5", sbatch=[f"--comment={hostile}"])

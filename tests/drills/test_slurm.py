@@ -30,22 +30,23 @@ def _saved(run_dir: Path) -> int:
 
 
 def test_a_node_that_dies_costs_only_the_steps_since_the_last_checkpoint(
-    cluster: Cluster,  # noqa: F811
+    cluster: Cluster,  # noqa: F811  # only so that Slurm is there
     undisturbed: Path,
     tmp_path: Path,
 ) -> None:
-    (job,), _ = submit(cluster, tmp_path, *ON_CLUSTER, "deepspeed=zero2")
-    run_dir = tmp_path / "runs" / "run"
-    until(lambda: _saved(run_dir) >= SAVE_EVERY, 300, "the first checkpoint")
-    cluster.crash_node("127.0.0.2")
-    until(lambda: cluster.job(job)["Restarts"] == "1", 120, "the requeue after the node's death")
-    kept = _saved(run_dir)
-    cluster.start_node("127.0.0.2")
-    ended_well(cluster, job, run_dir)
+    with Cluster(nodes=3) as larger:  # 127.0.0.3 stands by
+        (job,), _ = submit(larger, tmp_path, *ON_CLUSTER, "deepspeed=zero2")
+        run_dir = tmp_path / "runs" / "run"
+        until(lambda: _saved(run_dir) >= SAVE_EVERY, 300, "the first checkpoint")
+        larger.crash_node("127.0.0.2")
+        until(lambda: larger.job(job)["Restarts"] == "1", 120, "the requeue after the node's death")
+        kept = _saved(run_dir)
+        fields = ended_well(larger, job, run_dir)
+        assert fields["NodeList"] == "127.0.0.[1,3]"
+        no_process_left(larger)
     assert f"sft: resuming from step {kept} " in log_of(run_dir)
     assert losses(run_dir / "sft") == pytest.approx(losses(undisturbed), abs=1e-6)
     assert not stray_wandb_ids(run_dir)
-    no_process_left(cluster)
     TABLE.append(Row("a node's slurmd and tasks killed", "zero2", f"requeued by Slurm; step {kept} kept, losses equal"))
 
 

@@ -73,13 +73,13 @@ class CheckpointsCallback(TrainerCallback):
         self.context.together(check)
 
     def _expected_size(self, model: Any) -> int:
-        """Bytes: what the last one took, or weights, fp32 master copy and two moments of what is trained."""
+        """Bytes: what the last one took, or weights (for resuming, and for transformers), fp32 master copy and two moments."""
         newest = next(iter(all_checkpoints(self.directory)), None)
         manifest = read_manifest(newest) if newest else None
         if manifest is not None:
             return manifest.size
         parameters = [p for p in model.parameters() if p.requires_grad]
-        return sum(getattr(p, "ds_numel", p.numel()) * (p.element_size() + 12) for p in parameters)
+        return sum(getattr(p, "ds_numel", p.numel()) * (2 * p.element_size() + 12) for p in parameters)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         context = self.context

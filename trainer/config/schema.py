@@ -154,7 +154,7 @@ class SlurmLauncher:
     network_interface: for NCCL and Gloo, such as ib0.
     scratch: a node-local directory, `$VARIABLES` in it expanded on the node; model and data are copied there first.
     python: the interpreter on the nodes; null is the one that submits.
-    offline: tell the Hugging Face libraries and W&B that there is no network on the nodes.
+    offline: tell the Hugging Face libraries that there is no network on the nodes (W&B: `tracking.mode`).
     per_stage: one job a stage, each waiting for the one before it (afterok). stages: sizes of such jobs, by stage.
     array_throttle: how many jobs of a sweep may run at a time; null is all.
     grace: seconds between asking ranks to stop and killing them.

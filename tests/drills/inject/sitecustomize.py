@@ -1,10 +1,11 @@
 """Put on a rank's PYTHONPATH by the drills: does something to the run at one exact moment, from inside, and only once.
 
 DRILL_STAGE  the stage whose ranks are disturbed
-DRILL_PHASE  setup, tokenising, mid_step, mid_accumulation, mid_save, evaluation
+DRILL_PHASE  setup, tokenising, mid_step, mid_accumulation, save_begins, mid_save, evaluation
 DRILL_STEP   optimiser steps done before that moment may come (in training phases)
 DRILL_ACT    kill: this rank (1) kills itself · TERM, USR2: rank 0 signals the launcher, as Slurm or a user would ·
-             stop: rank 1 stops like a frozen node · sleep: rank 1 falls asleep outside any collective · nan: rank 1's loss
+             stop: rank 1 stops like a frozen node · sleep: rank 1 falls asleep outside any collective · nan: rank 1's loss ·
+             fill: rank 1 takes what is left of the file system
 
 The product knows nothing of this file: it wraps library functions after their modules are imported.
 """
@@ -33,6 +34,10 @@ def act():
         os.kill(os.getpid(), signal.SIGKILL)
     elif ACT == "stop":
         os.kill(os.getpid(), signal.SIGSTOP)
+    elif ACT == "fill":
+        disk = os.statvfs(".")
+        with open("filler", "wb") as filler:
+            os.posix_fallocate(filler.fileno(), 0, (disk.f_bavail - 100) * disk.f_frsize)
     elif ACT == "sleep":
         time.sleep(600)
     else:
@@ -62,6 +67,8 @@ def patch_trainer(module):
             act()
 
     wrap(trainer, "training_step", micro_step)
+    if PHASE == "save_begins":
+        wrap(trainer, "_save_optimizer_and_scheduler", lambda *_: act())
     if PHASE == "mid_save":
         wrap(trainer, "_save_rng_state", lambda self, *_: act() if self.state.global_step > STEP else None)
 
