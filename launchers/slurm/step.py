@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import IO
 
+from trainer.survival.stopping import STOP_SIGNALS
+
 _POLL = 0.2  # seconds
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
+
 _ENDED = re.compile(r"srun: error: \S+: tasks? ([\d,-]+): (.+)")
 _AFTERMATH = re.compile(r"Terminating (StepId|job step)|CANCELLED AT")  # what ends from here on was ended by Slurm
 _SIGNALS = {"Killed": 9, "Terminated": 15, "Segmentation fault": 11, "Aborted": 6, "User defined signal 2": 12, "Bus error": 7}

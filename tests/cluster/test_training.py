@@ -118,12 +118,19 @@ def test_inside_salloc(cluster: Cluster, sft: Path, tmp_path: Path) -> None:
 
 
 def test_a_task_a_node_starts_the_ranks_of_its_node(cluster: Cluster, sft: Path, tmp_path: Path) -> None:
-    four = ("launcher.task=node", "launcher.processes_per_node=2", "launcher.cpus_per_task=2")
+    """With the model and the data copied to a directory of the node first."""
+    four = (
+        f"launcher.scratch={tmp_path / 'scratch'}",
+        "launcher.task=node",
+        "launcher.processes_per_node=2",
+        "launcher.cpus_per_task=2",
+    )
     (job,), _ = submit(cluster, tmp_path, *SFT, *TWO_NODES, *four, "trainer.per_device_train_batch_size=8")
     run_dir = tmp_path / "runs" / "sft"
     assert ended_well(cluster, job, run_dir)["NumTasks"] == "2"
     assert {path.name for path in (run_dir / "sft" / "logs").iterdir()} == {"rank1.log", "rank2.log", "rank3.log"}
     assert losses(run_dir / "sft") == pytest.approx(losses(sft / "sft"), abs=SIMILAR)
+    assert list((tmp_path / "scratch").rglob("*.safetensors")) and list((tmp_path / "scratch").rglob("*.arrow"))
 
 
 def test_stages_as_jobs_of_their_own_size(cluster: Cluster, cosalign: Path, tmp_path: Path) -> None:

@@ -69,3 +69,21 @@ def test_a_cancelled_job_saves_and_goes_on_only_when_submitted_again(
     assert losses(run_dir / "sft") == pytest.approx(losses(undisturbed), abs=1e-6)
     assert not stray_wandb_ids(run_dir)
     TABLE.append(Row("scancel", "zero2", f"not requeued; step {kept} kept, losses equal"))
+
+
+def test_a_preempted_job_makes_room_and_comes_back(
+    cluster: Cluster,  # noqa: F811
+    undisturbed: Path,
+    tmp_path: Path,
+) -> None:
+    (job,), _ = submit(cluster, tmp_path, *ON_CLUSTER, "deepspeed=zero2", "launcher.partition=low")
+    run_dir = tmp_path / "runs" / "run"
+    until(lambda: _saved(run_dir) >= SAVE_EVERY, 300, "the first checkpoint")
+    urgent = cluster.run("sbatch", "--parsable", "--partition=high", "--nodes=2", "--exclusive", "--wrap=true").strip()
+    assert cluster.wait(urgent, seconds=120)["JobState"] == "COMPLETED"
+    until(lambda: cluster.job(job)["Restarts"] == "1", 60, "the requeue after the preemption")
+    kept = _saved(run_dir)
+    ended_well(cluster, job, run_dir)
+    assert f"sft: resuming from step {kept} " in log_of(run_dir)
+    assert losses(run_dir / "sft") == pytest.approx(losses(undisturbed), abs=1e-6)
+    TABLE.append(Row("preempted by a higher partition", "zero2", f"requeued by Slurm; step {kept} kept, losses equal"))

@@ -27,11 +27,8 @@ ARGUMENTS = (
 FAST = [("zero2", 2), ("zero3", 2), ("zero3", 1)]
 SLOW = [
     ("none", 2),
-    ("zero0", 1),
     ("zero0", 2),
-    ("zero1", 1),
     ("zero1", 2),
-    ("zero2", 1),
     ("zero3_offload", 2),
     ("zero2_offload", 1),
 ]
