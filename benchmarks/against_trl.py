@@ -95,7 +95,7 @@ def main() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from trainer.sandbox.build import BASE_DIR
+    from trainer.sandbox import BASE_DIR
     from trainer.stages.manifest import git_commit
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -27,7 +27,7 @@ def test_a_wheel_carries_configs_and_base(tmp_path: Path) -> None:
     outside.mkdir()
     environment = {**os.environ, "PYTHONPATH": str(site)}
     code = (
-        "import trainer, trainer.conf, launchers.local; from trainer.sandbox.build import BASE_DIR; "
+        "import trainer, trainer.conf, launchers.local; from trainer.sandbox import BASE_DIR; "
         "print(trainer.__file__, trainer.conf.__file__, launchers.local.__file__, BASE_DIR / 'model.safetensors')"
     )
     found = subprocess.run(

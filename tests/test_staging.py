@@ -145,7 +145,7 @@ def test_a_staged_model_keeps_its_own_name(tmp_path: Path) -> None:
     """What is saved later must not point to one node's disk."""
     from trainer.config.schema import ModelSection
     from trainer.models.load import load_model
-    from trainer.sandbox.build import BASE_DIR
+    from trainer.sandbox import BASE_DIR
 
     model = load_model(ModelSection(dtype="float32"), str(BASE_DIR), scratch=str(tmp_path))
     assert model.name_or_path == str(BASE_DIR)

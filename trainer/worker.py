@@ -40,7 +40,7 @@ def _prepare_process(run_dir: Path, stage: str) -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1 = PR_SET_PDEATHSIG
 
 
-def _prepare_libraries() -> None:
+def _prepare_libraries(trains: bool) -> None:
     import datasets
     import torch
     import transformers
@@ -51,7 +51,7 @@ def _prepare_libraries() -> None:
     if int(os.environ["RANK"]) != 0:
         transformers.utils.logging.set_verbosity_error()
 
-    if not torch.cuda.is_available():
+    if trains and not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
         import deepspeed.ops
 
@@ -86,7 +86,6 @@ def main(run_dir: Path, stage_name: str) -> int:
     rank = int(os.environ["RANK"])
     try:
         _prepare_process(run_dir, stage_name)
-        _prepare_libraries()
         from trainer.config.load import read_config
         from trainer.doctor.preflight import preflight
         from trainer.stages.chain import stage_named
@@ -94,6 +93,7 @@ def main(run_dir: Path, stage_name: str) -> int:
 
         config = read_config(run_dir / "config.yaml")
         stage = stage_named(config, stage_name)
+        _prepare_libraries(stage.trains)
         with StageContext.of_this_process(config, run_dir, stage_name) as context:
             if stage.distributed:
                 preflight(context)

@@ -27,7 +27,7 @@ from trainer.data.preferences import read_preferences
 from trainer.errors import ArtifactError, ConfigError, DataError, KeelError
 from trainer.models.load import load_model, load_tokenizer, write_fresh_model
 from trainer.run import CONFIG, claim_directory
-from trainer.sandbox.build import BASE_DIR
+from trainer.sandbox import BASE_DIR
 from trainer.stages import data as data_stage
 from trainer.stages.context import StageContext
 

@@ -14,9 +14,8 @@ from trainer.config.schema import GenerationSection
 from trainer.evaluation.generate import complete
 from trainer.evaluation.items import CONTENDERS, Item
 from trainer.methods.cosalign.safety_config import render_safety_config
-from trainer.sandbox import requests
+from trainer.sandbox import BASE_DIR, requests
 from trainer.sandbox.benchmark import exact_judge, sandbox_items
-from trainer.sandbox.build import BASE_DIR
 from trainer.sandbox.judge import judge
 from trainer.sandbox.requests import REFUSAL
 from trainer.sandbox.world import SANDBOX_TAXONOMY, SANDBOX_TEMPLATES, world

@@ -16,9 +16,8 @@ from trainer.evaluation.items import SHOTS, Item
 from trainer.methods.cosalign import taxonomy as cosa
 from trainer.methods.cosalign.pairing import Label, error_score
 from trainer.methods.cosalign.taxonomy import OTHER_HARMS
-from trainer.sandbox import requests
+from trainer.sandbox import BASE_DIR, requests
 from trainer.sandbox.benchmark import SAFETY_CONFIGS, exact_judge, sandbox_items
-from trainer.sandbox.build import BASE_DIR
 from trainer.sandbox.candidates import candidates, synthesise, training_request
 from trainer.sandbox.judge import judge
 from trainer.sandbox.requests import REFUSAL, Request, answer_make, recipe_sentence

@@ -18,7 +18,7 @@ def base_model_path(config: RunConfig, run_dir: Path) -> str:
     if config.model.random_init is not None:
         return str(run_dir / "base" / MODEL_DIR)
     if config.model.path == SANDBOX:
-        from trainer.sandbox.build import BASE_DIR
+        from trainer.sandbox import BASE_DIR
 
         return str(BASE_DIR)
     assert config.model.path is not None  # checked when the config was loaded

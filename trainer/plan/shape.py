@@ -57,7 +57,7 @@ def _fields(model: ModelSection) -> tuple[Mapping[str, Any], str]:
     if model.random_init is not None:
         return _with_vocabulary(model, model.random_init), "model.random_init"
     if model.path == SANDBOX:
-        from trainer.sandbox.build import BASE_DIR
+        from trainer.sandbox import BASE_DIR
 
         return _read(BASE_DIR), "the shipped sandbox base"
     assert model.path is not None  # checked when the config was loaded

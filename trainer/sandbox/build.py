@@ -18,10 +18,10 @@ import torch
 from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from trainer.sandbox import BASE_DIR
 from trainer.sandbox.corpus import CONSOLIDATION, FOUNDATION, Mixture, sample_conversation
 from trainer.sandbox.tokenizer import build_tokenizer
 
-BASE_DIR = Path(__file__).parent / "base"
 SEED = 0
 TOKENS_PER_BATCH = 8192
 WARMUP = 100  # steps

@@ -15,7 +15,7 @@ from trainer.config.schema import RunConfig
 from trainer.config.trl_fields import STAGE_SECTIONS
 from trainer.doctor import examination
 from trainer.doctor.preflight import DOCTOR
-from trainer.sandbox.build import BASE_DIR
+from trainer.sandbox import BASE_DIR
 from trainer.stages import base, data, dpo, evaluate, sft
 from trainer.stages.context import StageContext
 from trainer.stages.manifest import fingerprint_path, write_manifest

@@ -7,11 +7,17 @@ from pathlib import Path
 from trainer.models.load import base_model_path, load_model, load_tokenizer
 from trainer.stages.context import StageContext
 from trainer.staging import local_copy, scratch_of
-from trainer.training import load_examples, peft_config, train_and_save, training_arguments
 
 
 def run(context: StageContext) -> list[Path]:
     from trl import SFTTrainer
+
+    from trainer.training import (  # heavy; the process that only starts ranks does without
+        load_examples,
+        peft_config,
+        train_and_save,
+        training_arguments,
+    )
 
     args = training_arguments(context)  # first: under ZeRO-3 it makes the model load as shards
     source = base_model_path(context.config, context.run_dir)
