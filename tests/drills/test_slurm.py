@@ -79,7 +79,9 @@ def test_a_preempted_job_makes_room_and_comes_back(
     (job,), _ = submit(cluster, tmp_path, *ON_CLUSTER, "deepspeed=zero2", "launcher.partition=low")
     run_dir = tmp_path / "runs" / "run"
     until(lambda: _saved(run_dir) >= SAVE_EVERY, 300, "the first checkpoint")
-    urgent = cluster.run("sbatch", "--parsable", "--partition=high", "--nodes=2", "--exclusive", "--wrap=true").strip()
+    urgent = cluster.run(
+        "sbatch", "--parsable", "--partition=high", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=true"
+    ).strip()
     assert cluster.wait(urgent, seconds=120)["JobState"] == "COMPLETED"
     until(lambda: cluster.job(job)["Restarts"] == "1", 60, "the requeue after the preemption")
     kept = _saved(run_dir)
