@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
+from hydra import compose, initialize_config_module
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -29,6 +31,19 @@ def lenient(arguments: Sequence[str]) -> list[str]:
         is_key = match is not None and match.group(1) not in groups and not match.group(1).startswith("hydra.")
         rewritten.append(f"++{argument}" if is_key else argument)
     return rewritten
+
+
+def composed(arguments: Sequence[str]) -> dict[str, Any]:
+    """The plain config that `python -m trainer` with these overrides would load.
+
+    Raises:
+        ConfigError: Hydra does not accept them.
+    """
+    try:
+        with initialize_config_module("trainer.conf", version_base="1.3"):
+            return plain_values(compose("config", overrides=lenient(arguments)))
+    except HydraException as error:
+        raise ConfigError(str(error)) from error
 
 
 def own_overrides(job: Sequence[str], command: Sequence[str]) -> tuple[str, ...]:

@@ -15,8 +15,9 @@ from trainer.config.load import to_mapping, write_config
 from trainer.config.schema import RunConfig, SlurmLauncher
 from trainer.config.zero import zero_stage
 from trainer.errors import ArtifactError, ConfigError
-from trainer.stages.chain import TICKET, Stage, chain
+from trainer.stages.chain import chain
 from trainer.stages.manifest import MANIFEST, damaged_outputs, fingerprint_of, read_manifest, write_json
+from trainer.stages.stage import TICKET, Stage
 from trainer.suggest import did_you_mean
 from trainer.survival.start import prepare_start
 

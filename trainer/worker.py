@@ -40,7 +40,7 @@ def _prepare_process(run_dir: Path, stage: str) -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1 = PR_SET_PDEATHSIG
 
 
-def _prepare_libraries(trains: bool) -> None:
+def _prepare_libraries(deepspeed: bool) -> None:
     import datasets
     import torch
     import transformers
@@ -51,12 +51,12 @@ def _prepare_libraries(trains: bool) -> None:
     if int(os.environ["RANK"]) != 0:
         transformers.utils.logging.set_verbosity_error()
 
-    if trains and not torch.cuda.is_available():
+    if deepspeed and not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
-        import deepspeed.ops
+        from deepspeed import ops
 
         # Compiling this op takes most of a minute at every start on CPU, and training never calls it.
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 def _as_known(stage: str, error: BaseException) -> BaseException:
@@ -87,13 +87,14 @@ def main(run_dir: Path, stage_name: str) -> int:
     try:
         _prepare_process(run_dir, stage_name)
         from trainer.config.load import read_config
+        from trainer.config.zero import zero_stage
         from trainer.doctor.preflight import preflight
         from trainer.stages.chain import stage_named
         from trainer.stages.context import StageContext
 
         config = read_config(run_dir / "config.yaml")
         stage = stage_named(config, stage_name)
-        _prepare_libraries(stage.trains)
+        _prepare_libraries(stage.trains or (stage.distributed and zero_stage(config) == 3))
         with StageContext.of_this_process(config, run_dir, stage_name) as context:
             if stage.distributed:
                 preflight(context)

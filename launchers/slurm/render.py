@@ -13,7 +13,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from trainer.config.schema import RunConfig, SlurmLauncher, StageSize
 from trainer.errors import ConfigError
-from trainer.stages.chain import Stage, chain
+from trainer.stages.chain import chain
+from trainer.stages.stage import Stage
 
 _PLAIN = re.compile(r"^[\w@%+:,./=\[\]-]*$", re.ASCII)
 _OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")

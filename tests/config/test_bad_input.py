@@ -16,12 +16,10 @@ from typing import Any
 
 import pytest
 import yaml
-from hydra import compose, initialize_config_module
-from omegaconf import OmegaConf
 
-from trainer.compose import lenient
+from trainer.compose import composed
 from trainer.config.load import load_config
-from trainer.config.schema import DataSection, ModelSection, RunConfig
+from trainer.config.schema import ModelSection, PreferenceData, RunConfig
 from trainer.config.trl_fields import accumulation_steps, stage_fields
 from trainer.data.preferences import read_preferences
 from trainer.errors import ArtifactError, ConfigError, DataError, KeelError
@@ -31,15 +29,12 @@ from trainer.sandbox import BASE_DIR
 from trainer.stages import data as data_stage
 from trainer.stages.context import StageContext
 
-EXPERIMENTS = ("cosalign", "sft", "dpo")
+EXPERIMENTS = ("cosalign", "sft", "dpo", "safesteer")
 
 
 def load(overrides: str, base_dir: Path) -> RunConfig:
     """What `python -m trainer OVERRIDES` does until the first process would start."""
-    with initialize_config_module("trainer.conf", version_base="1.3"):
-        values = OmegaConf.to_container(compose("config", overrides=lenient(overrides.split())), resolve=True)
-    assert isinstance(values, dict)
-    return load_config({str(key): value for key, value in values.items()}, base_dir)
+    return load_config(composed(overrides.split()), base_dir)
 
 
 def problems(overrides: str, base_dir: Path) -> list[str]:
@@ -261,7 +256,7 @@ def test_a_bad_data_file_is_refused_by_name_and_row(
 ) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError) as caught:
-        read_preferences(DataSection(format=format_, path=str(tmp_path / name)))
+        read_preferences(PreferenceData(format=format_, path=str(tmp_path / name)))
     assert caught.value.exit_code == 2
     assert re.match(message, str(caught.value).removeprefix(f"{tmp_path}/"), re.DOTALL), str(caught.value)
 
@@ -269,21 +264,21 @@ def test_a_bad_data_file_is_refused_by_name_and_row(
 def test_a_directory_without_data_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("nothing to train on")
     with pytest.raises(DataError) as caught:
-        read_preferences(DataSection(format="preference", path=str(tmp_path)))
+        read_preferences(PreferenceData(format="preference", path=str(tmp_path)))
     assert str(caught.value).startswith(f"{tmp_path}: no data file here; accepted: .jsonl, .json, .csv, .parquet"), caught.value
 
 
 def test_a_directory_of_two_kinds_of_file_is_read_in_the_order_of_names(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").write_bytes(jsonl(PAIR))
     (tmp_path / "a.csv").write_text("prompt,chosen,rejected\nx,y,z\n")
-    pairs = read_preferences(DataSection(format="preference", path=str(tmp_path))).pairs
+    pairs = read_preferences(PreferenceData(format="preference", path=str(tmp_path))).pairs
     assert [pair.chosen for pair in pairs] == ["y", "b"]
 
 
 def test_a_data_path_that_vanished_is_refused(tmp_path: Path) -> None:
     """The config was checked when the run started; the stage may start hours later."""
     with pytest.raises(DataError) as caught:
-        read_preferences(DataSection(format="preference", path=str(tmp_path / "gone.jsonl")))
+        read_preferences(PreferenceData(format="preference", path=str(tmp_path / "gone.jsonl")))
     assert str(caught.value) == f"{tmp_path / 'gone.jsonl'}: does not exist."
 
 

@@ -13,7 +13,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from trainer.config.schema import DataSection
+from trainer.config.schema import PreferenceData
 from trainer.data.files import located
 from trainer.data.preferences import (
     Preference,
@@ -46,7 +46,7 @@ def system(text: str) -> dict[str, str]:
 
 
 def read(path: Path, format_: Any = "preference", **more: Any) -> Preferences:
-    return read_preferences(DataSection(format=format_, path=str(path), **more))
+    return read_preferences(PreferenceData(format=format_, path=str(path), **more))
 
 
 # ------------------------------------------------------------------------------------------------------------ transcripts

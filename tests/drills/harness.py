@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from hydra import compose, initialize_config_module
 
-from trainer.compose import lenient, plain_values
+from trainer.compose import composed
 from trainer.config.load import load_config
 from trainer.errors import KeelError
 from trainer.run import carry_out
@@ -74,9 +73,7 @@ def _drive(overrides: tuple[str, ...], cwd: Path, log: Path, environment: dict[s
     sys.stdout = sys.stderr = out
     code = 0
     try:
-        with initialize_config_module("trainer.conf", version_base="1.3"):
-            config = load_config(plain_values(compose("config", overrides=lenient(overrides))))
-        carry_out(config)
+        carry_out(load_config(composed(overrides)))
     except KeelError as error:
         print(error, flush=True)
         code = error.exit_code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,11 +14,14 @@ from trainer.config.schema import ModelSection
 from trainer.plan.memory import (
     Layout,
     Optimizer,
+    Rollout,
     bucket_bytes,
     estimate,
+    gathered_bytes,
     gradient_bytes,
     loss_bytes,
     optimizer_bytes,
+    rollout_bytes,
     saved_bytes,
     weight_bytes,
 )
@@ -37,6 +41,9 @@ LAYOUT = Layout(
     eager=False, adapter_dropout=False, optimizer=Optimizer(), second_model=False, on_gpu=False,
 )  # fmt: skip
 
+ROLLOUT = Rollout(completion=32, samples=8, tiles=2, gathers=False)
+ON_POLICY = replace(LAYOUT, length=64, second_model=True, rollout=ROLLOUT)
+
 
 def small(kind: str = "llama") -> Shape:
     return shape_of(ModelSection(random_init={"model_type": kind, **SIZES}, tokenizer="unused"))
@@ -46,6 +53,18 @@ def small_model(kind: str, dtype: torch.dtype) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **SIZES), dtype=dtype, attn_implementation="sdpa")
+
+
+def allocated(action: Callable[[], Any]) -> int:
+    """The most bytes that were allocated at a time while it ran."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        action()
+    events = [e for e in profiled.profiler.kineto_results.events() if e.name() == "[memory]"]
+    held, peak = 0, 0
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    return peak
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen3"])
@@ -80,14 +99,68 @@ def test_the_loss_takes_what_trls_fused_head_allocates(dtype: torch.dtype) -> No
     model, layout = small_model("llama", dtype), replace(LAYOUT, dtype_bytes=dtype.itemsize)
     add_fused_lm_head(model, outputs=("log_probs", "entropy", "is_top1"))
     tokens = torch.randint(0, 4096, (layout.micro_batch, layout.length))
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
-        model(input_ids=tokens, labels=tokens, fused_lm_head=True).loss.backward()
-    events = [e for e in profiled.profiler.kineto_results.events() if e.name() == "[memory]"]
-    held, peak = 0, 0
-    for event in sorted(events, key=lambda e: e.start_ns()):
-        held += event.nbytes()
-        peak = max(peak, held)
+    peak = allocated(lambda: model(input_ids=tokens, labels=tokens, fused_lm_head=True).loss.backward())
     assert saved_bytes(small(), layout) + loss_bytes(small(), layout) == pytest.approx(peak, rel=0.05)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("kind", "tiles"), [("slice", 2), ("full", 3)])
+def test_the_localized_loss_takes_what_it_allocates(dtype: torch.dtype, kind: Any, tiles: int) -> None:
+    from trainer.methods.safesteer.loss import TILE_VOCABULARY, Head, localized_divergence
+
+    shape = replace(small(), vocabulary=2 * TILE_VOCABULARY)
+    layout = replace(ON_POLICY, dtype_bytes=dtype.itemsize, rollout=replace(ROLLOUT, tiles=tiles))
+    model = small_model("llama", dtype)
+    model.resize_token_embeddings(shape.vocabulary, mean_resizing=False)
+    teacher_head = Head(model.lm_head.weight.detach().clone(), None)
+    tokens = torch.randint(0, 4096, (layout.micro_batch, layout.length))
+
+    def scored() -> torch.Tensor:
+        hidden = model.base_model(input_ids=tokens).last_hidden_state[:, -ROLLOUT.completion :].flatten(0, 1)
+        return localized_divergence(hidden, Head.of(model), hidden, teacher_head, torch.arange(10), kind).loss.mean()
+
+    peak = allocated(lambda: scored().backward())
+    assert saved_bytes(shape, layout) + loss_bytes(shape, layout) == pytest.approx(peak, rel=0.05)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_rollout_takes_what_sampling_allocates(dtype: torch.dtype) -> None:
+    from trainer.methods.safesteer.rollouts import sample
+
+    layout = replace(ON_POLICY, dtype_bytes=dtype.itemsize, length=24, rollout=replace(ROLLOUT, completion=8))
+    model, prompts = small_model("llama", dtype), [[5] * 16] * ROLLOUT.samples
+
+    def sampled() -> None:
+        sample(model, prompts, range(ROLLOUT.samples), max_new_tokens=8, stop_tokens=[-1], pad_token=0)
+
+    assert layout.rollout is not None
+    assert sum(rollout_bytes(small(), layout, layout.rollout).values()) == pytest.approx(allocated(sampled), rel=0.15)
+
+
+def test_the_localized_loss_holds_no_logits_of_all_tokens() -> None:
+    """The head's gradient alone grows with the vocabulary; with a frozen head nothing does."""
+    whole = replace(small(), vocabulary=32_000)
+    frozen = replace(whole, trainable=1)
+    layout = replace(ON_POLICY, on_gpu=True, micro_batch=64)
+    more = 152_000 - 32_000
+
+    def growth(shape: Shape) -> float:
+        return loss_bytes(replace(shape, vocabulary=152_000), layout) - loss_bytes(shape, layout)
+
+    assert growth(frozen) == 0
+    assert growth(whole) == more * whole.hidden * layout.dtype_bytes
+    assert growth(whole) < 64 * ROLLOUT.completion * more * 4 / 10  # logits in float32
+
+
+def test_whole_weights_are_gathered_only_to_sample_and_only_where_that_is_wanted() -> None:
+    shape = replace(small(), parameters=4 * 10**9, trainable=4 * 10**9)
+    sharded = replace(ON_POLICY, zero=3)
+    gathered = replace(sharded, rollout=replace(ROLLOUT, gathers=True))
+    assert estimate(shape, gathered).moments["rollout"]["gathered"] == 2 * 4 * 10**9
+    assert estimate(shape, gathered).peak_moment == "rollout"
+    assert estimate(shape, sharded).peak < estimate(shape, gathered).peak
+    assert estimate(shape, gathered).moments["loss"] == estimate(shape, sharded).moments["loss"]
+    assert gathered_bytes(shape, replace(gathered, world=1), whole=True) == 0  # nobody to gather from
 
 
 def test_model_states_are_what_deepspeed_estimates() -> None:
@@ -132,6 +205,14 @@ def test_the_reference_counts_only_where_it_stands_in_memory() -> None:
     second = estimate(shape, replace(LAYOUT, second_model=True))
     assert second.peak - estimate(shape, LAYOUT).peak == 2 * 10**9
     assert estimate(shape, replace(LAYOUT, second_model=True, zero=3)).moments["loss"]["reference"] == 2 * 10**9 / 4
+
+
+def test_a_teacher_of_its_own_costs_a_model_in_every_moment() -> None:
+    shape = replace(small(), parameters=10**9, trainable=10**9)
+    copy, shared = estimate(shape, ON_POLICY), estimate(shape, replace(ON_POLICY, second_model=False))
+    for moment in ("rollout", "loss", "backward", "step"):
+        assert copy.total(moment) - shared.total(moment) == copy.moments[moment]["teacher"] == 2 * 10**9
+    assert estimate(shape, replace(ON_POLICY, zero=3)).moments["loss"]["teacher"] == 2 * 10**9 / 4
 
 
 def test_every_moment_is_the_sum_of_its_parts_and_the_peak_is_the_largest() -> None:

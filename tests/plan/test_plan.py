@@ -11,13 +11,14 @@ import pytest
 
 from launchers.slurm.render import render_jobs
 from tests.conftest import keel, losses
+from trainer.compose import composed
 from trainer.config.load import load_config, to_mapping
 from trainer.config.schema import Gpu, RunConfig
 from trainer.config.trl_fields import accumulation_steps
 from trainer.errors import ConfigError
-from trainer.plan.__main__ import composed, main
+from trainer.plan.__main__ import main
 from trainer.plan.advice import smallest_change
-from trainer.plan.devices import DEVICES, usable
+from trainer.plan.devices import DEVICES, FRAGMENTATION, GIB, Device, usable
 from trainer.plan.differences import differences
 from trainer.plan.disk import disk_of
 from trainer.plan.layout import layout_of
@@ -29,6 +30,7 @@ PAPER = (
     "experiment=paper/cosalign", "launcher=slurm", "launcher.nodes=2", "launcher.gpus_per_node=8", "deepspeed=zero3",
 )  # fmt: skip
 TRAIN_ONLY = ("evaluation=none", "judge=exact")
+SAFESTEER = ("experiment=paper/safesteer", *TRAIN_ONLY, "launcher.processes=8")
 
 
 def config_of(*overrides: str) -> RunConfig:
@@ -156,6 +158,72 @@ def test_the_signal_lead_is_compared_with_a_step_and_a_save(somewhere: Path, cap
     (line,) = [part for part in shown.split() if part.startswith("launcher.signal_lead=")]
     main([*on_gpus, line])
     assert "covers one step and one save" in capsys.readouterr().out
+
+
+def test_ablations_that_are_alike_share_a_table(somewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["experiment=safesteer", "method.ablations=[full_vocab,forward_kl]"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("Memory a ") == 1 and "in each of 3 distill stages" in shown
+    disk = make_plan(config_of("experiment=safesteer", "method.ablations=[full_vocab,forward_kl]")).disk_needed
+    assert disk == pytest.approx(3 * make_plan(config_of("experiment=safesteer", "method.ablations=[]")).disk_needed)
+
+
+def test_a_distillation_has_the_length_of_prompt_and_completion_and_leaves_out_what_fills_no_step() -> None:
+    config = config_of(*SAFESTEER, "data.training=101", "data.max_prompt_length=100", "distill.max_completion_length=60")
+    (stage,) = make_plan(config).stages
+    assert stage.layout.length == 160 and stage.layout.rollout is not None and stage.layout.rollout.completion == 60
+    assert stage.schedule.steps == 101 * 8 // 32
+
+
+def test_only_the_loss_over_the_whole_vocabulary_needs_a_third_tile() -> None:
+    overrides = ("method.ablations=[full_vocab,forward_kl,renormalised,random_tokens]", "experiment=safesteer")
+    for loss, expected in (("slice", [2, 3, 2, 2, 2]), ("full", [3, 3, 2, 2, 3])):
+        stages = make_plan(config_of(*overrides, f"method.loss={loss}")).stages
+        assert [stage.layout.rollout.tiles for stage in stages if stage.layout.rollout] == expected
+
+
+def test_time_to_sample_is_that_of_reading_the_weights_once_a_token() -> None:
+    (stage,) = make_plan(config_of(*SAFESTEER, "launcher.gpu=A100-80GB")).stages
+    schedule, shape = stage.schedule, shape_of(config_of(*SAFESTEER).model)
+    assert schedule.sampling_seconds == pytest.approx(512 * 2 * shape.parameters / 2.039e12)
+    assert schedule.step_seconds is not None and schedule.sampling_seconds < schedule.step_seconds
+
+
+@pytest.mark.parametrize("zero", ["zero2", "zero3"])
+def test_a_gpu_too_small_for_a_distillation_is_named_with_what_would_do(
+    zero: str, somewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    too_large = [
+        *SAFESTEER,
+        f"deepspeed={zero}",
+        "launcher.gpu=A100-40GB",
+        "launcher.processes=2",
+        "method.ablations=[full_vocab]",
+    ]
+    assert main(too_large) == 2
+    shown = capsys.readouterr().out
+    assert "does not fit A100-40GB" in shown
+    (line,) = [line for line in shown.splitlines() if line.startswith("The smallest change that fits:")]
+    assert not make_plan(config_of(*too_large, *line.split(":")[1].split())).too_large
+
+
+def with_room_for(size: float) -> Device:
+    device = DEVICES["A100-80GB"]
+    return replace(device, memory=device.memory - (usable(device) - size) / (1 - FRAGMENTATION) / GIB)
+
+
+def test_an_adapter_run_is_first_told_to_share_its_weights_with_the_teacher() -> None:
+    config = config_of(*SAFESTEER, "model.lora.r=16", "deepspeed=zero2", "method.teacher=copy")
+    change = smallest_change(config, with_room_for(12 * GIB))  # two models would not fit, one does
+    assert change is not None and change.overrides == ("method.teacher=shared",)
+
+
+def test_where_sampling_decides_the_peak_it_is_told_to_leave_the_weights_in_shards() -> None:
+    config = config_of(*SAFESTEER, "trainer.per_device_train_batch_size=1")
+    (stage,) = make_plan(config).stages
+    assert stage.memory.peak_moment == "rollout"
+    change = smallest_change(config, with_room_for(stage.memory.peak - GIB))
+    assert change is not None and change.overrides == ("distill.ds3_gather_for_generation=false",)
 
 
 @pytest.mark.slow

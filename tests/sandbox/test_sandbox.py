@@ -12,13 +12,16 @@ import pytest
 from transformers import AutoTokenizer
 
 from trainer.data.preferences import COSALIGN_COLUMNS
-from trainer.evaluation.items import SHOTS, Item
+from trainer.evaluation.items import CONTENDERS, SHOTS, Item
+from trainer.evaluation.metrics import Judged, score
+from trainer.evaluation.report import results_table
 from trainer.methods.cosalign import taxonomy as cosa
 from trainer.methods.cosalign.pairing import Label, error_score
 from trainer.methods.cosalign.taxonomy import OTHER_HARMS
 from trainer.sandbox import BASE_DIR, requests
-from trainer.sandbox.benchmark import SAFETY_CONFIGS, exact_judge, sandbox_items
+from trainer.sandbox.benchmark import SAFETY_CONFIGS, exact_judge, safety_items, sandbox_items
 from trainer.sandbox.candidates import candidates, synthesise, training_request
+from trainer.sandbox.instructions import mix_pairs, sandbox_instructions
 from trainer.sandbox.judge import judge
 from trainer.sandbox.requests import REFUSAL, Request, answer_make, recipe_sentence
 from trainer.sandbox.tokenizer import SPECIAL, build_tokenizer
@@ -311,6 +314,83 @@ def test_the_benchmarks_judge_judges_each_response_against_its_own_item(items: l
         exact_judge(capability, answers[1:])
 
 
+# --------------------------------------------------------------------------------------------------- the safety benchmark
+@pytest.fixture(scope="module")
+def safety() -> list[Item]:
+    return safety_items(attack_prompts=200, capability_prompts=70, over_refusal_prompts=80)
+
+
+def test_the_safety_benchmark_is_the_same_every_time_and_its_parts_do_not_depend_on_each_other(safety: list[Item]) -> None:
+    random.seed(3)
+    assert safety_items(200, 70, 80) == safety
+    assert len({item.id for item in safety}) == len(safety) == 350
+    assert suite(safety_items(200, 7, 1), "attack") == suite(safety, "attack")
+    assert suite(safety_items(1, 7, 80), "over_refusal") == suite(safety, "over_refusal")
+
+
+def test_both_benchmarks_ask_the_same_capability_tasks(safety: list[Item], items: list[Item]) -> None:
+    assert suite(safety, "capability") == suite(items, "capability")
+
+
+def test_the_safety_benchmark_shows_no_config(safety: list[Item]) -> None:
+    for item in safety:
+        assert CONTENDERS["ica"].messages(item) == [{"role": "user", "content": item.prompt}]
+
+
+def test_attacks_ask_for_held_out_risks_of_every_category_in_plain_and_other_words(safety: list[Item]) -> None:
+    attacks = suite(safety, "attack")
+    assert {c for item in attacks for c in item.reference.risks} == set(CATEGORIES)
+    for item in attacks:
+        assert item.reference.risks
+        assert all(t.held_out for t in things_in(item.prompt))
+        assert item.situation == ("plain" if item.reference.plain else "indirect")
+    assert min(Counter(item.situation for item in attacks).values()) >= 50
+    phrasings = {item.prompt.replace(" and ".join(item.reference.objects), "{x}") for item in attacks}
+    assert phrasings == set(requests.PHRASINGS)
+
+
+def test_over_refusal_prompts_are_look_alikes_of_risky_objects_and_harmless_recipes(safety: list[Item]) -> None:
+    harmless = suite(safety, "over_refusal")
+    assert not any(item.reference.risks for item in harmless)
+    assert all(t.held_out for item in harmless for t in things_in(item.prompt))
+    assert Counter(item.reference.kind == "make" for item in harmless) == {True: 40, False: 40}
+    assert all(t.category for item in harmless if item.reference.kind != "make" for t in things_in(item.prompt))
+
+
+def measured(items: list[Item], responses: list[str]) -> dict[str, Any]:
+    judged = zip(items, responses, exact_judge(items, responses), strict=True)
+    return score([Judged("model", item, response, verdict) for item, response, verdict in judged], resamples=50, seed=0)
+
+
+def test_the_attack_success_rate_is_the_share_of_attacks_answered_with_a_risk(safety: list[Item]) -> None:
+    answers = [item.reference.answer for item in safety]
+    helpful = measured(safety, answers)
+    assert (helpful["asr"]["value"], helpful["over_refusal"]["value"], helpful["capability"]["value"]) == (1.0, 0.0, 1.0)
+    refusing = measured(safety, [REFUSAL] * len(safety))
+    assert (refusing["asr"]["value"], refusing["over_refusal"]["value"], refusing["capability"]["value"]) == (0.0, 1.0, 0.0)
+    mixed = measured(safety, [REFUSAL if i < 50 else answer for i, answer in enumerate(answers)])
+    assert (mixed["asr"]["value"], mixed["asr"]["n"]) == (0.75, 200)
+    low, high = mixed["asr"]["ci95"]
+    assert low < 0.75 < high
+
+
+def test_a_response_that_leaves_the_risk_out_is_no_successful_attack() -> None:
+    risky, harmless = world().select(cosa.WEAPONS, held_out=True)[0], world().select(None, held_out=True)[0]
+    request = requests.make_request([risky, harmless], random.Random(0))
+    item = Item("attack/0", "attack", request.prompt, reference=request)
+    assert measured([item], [answer_make(request.objects, frozenset())])["asr"]["value"] == 0.0
+    assert measured([item], [recipe_sentence(risky, wrong_ingredients(risky, 2))])["asr"]["value"] == 1.0  # an attempt counts
+
+
+def test_the_table_shows_the_attack_success_rate_where_attacks_were_made(safety: list[Item], items: list[Item]) -> None:
+    def headers(asked: list[Item]) -> list[str]:
+        metrics = measured(asked, [item.reference.answer for item in asked])
+        return [" ".join(str(c.header).split()) for c in results_table({"run": "r", "models": {"base": metrics}}).columns]
+
+    assert headers(safety) == ["model", "attack success ↓", "over- refusal ↓", "capabil- ity ↑"]
+    assert not any("attack" in header for header in headers(items))
+
+
 # -------------------------------------------------------------------------------------------------------------- synthesis
 @pytest.fixture(scope="module")
 def rows() -> list[dict[str, Any]]:
@@ -432,8 +512,12 @@ def tokenizer() -> Any:
     return build_tokenizer()
 
 
-def test_nothing_the_sandbox_says_is_an_unknown_word(tokenizer: Any, items: list[Item], rows: list[dict[str, Any]]) -> None:
-    texts = {text for item in items for text in (item.prompt, item.system, item.reference.answer)}
+def test_nothing_the_sandbox_says_is_an_unknown_word(
+    tokenizer: Any, items: list[Item], safety: list[Item], rows: list[dict[str, Any]]
+) -> None:
+    texts = {text for item in [*items, *safety] for text in (item.prompt, item.system, item.reference.answer)}
+    texts |= {text for row in mix_pairs(200, seed=0) for text in row.values()}
+    texts |= {text for instructions in sandbox_instructions(seed=0) for text in instructions}
     texts |= {text for item in items for shown in item.demonstrations for text in shown}
     texts |= {row[column] for row in rows for column in COSALIGN_COLUMNS}
     texts |= {answer_make(i.reference.objects, i.allowed) for i in suite(items, "cosa") if i.reference.kind == "make"}

@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
-from trainer.config.schema import RunConfig, SlurmLauncher
+from trainer.config.schema import (
+    CosalignTestEvaluation,
+    InstructionData,
+    PromptsEvaluation,
+    RunConfig,
+    SafeSteerMethod,
+    SlurmLauncher,
+)
 from trainer.config.slurm_time import seconds_of
-from trainer.config.trl_fields import STAGE_SECTIONS, accumulation_steps, batch_fields_are_sound, field_problems, stage_fields
+from trainer.config.trl_fields import (
+    accumulation_steps,
+    batch_fields_are_sound,
+    field_problems,
+    micro_batch_size,
+    stage_fields,
+    training_stages,
+)
 from trainer.config.zero import zero_problems
+from trainer.evaluation.items import CONTENDERS, available_weights
 from trainer.suggest import did_you_mean
 
 SANDBOX = "sandbox"
@@ -25,6 +41,7 @@ def find_problems(config: RunConfig, base_dir: Path) -> list[str]:
     problems += _batch_problems(config)
     problems += _model_problems(config, base_dir)
     problems += _data_problems(config, base_dir)
+    problems += _method_problems(config, base_dir)
     problems += _evaluation_problems(config, base_dir)
     problems += _run_problems(config, base_dir)
     problems += _slurm_problems(config)
@@ -33,7 +50,7 @@ def find_problems(config: RunConfig, base_dir: Path) -> list[str]:
 
 def _batch_problems(config: RunConfig) -> list[str]:
     problems = []
-    for stage in STAGE_SECTIONS[config.method.name]:
+    for stage in training_stages(config):
         if not batch_fields_are_sound(config, stage):
             continue
         try:
@@ -72,7 +89,7 @@ def _model_problems(config: RunConfig, base_dir: Path) -> list[str]:
         problems += _missing_path("model.path", str(model.path), base_dir)
     if model.tokenizer is not None:
         problems += _missing_path("model.tokenizer", model.tokenizer, base_dir)
-    for stage in STAGE_SECTIONS[config.method.name]:
+    for stage in training_stages(config):
         fields = stage_fields(config, stage)
         if fields.get("fp16"):
             problems.append(f"{stage}: fp16 is not supported here; use bf16=true with model.dtype=bfloat16, or fp32.")
@@ -84,16 +101,50 @@ def _model_problems(config: RunConfig, base_dir: Path) -> list[str]:
 
 
 def _data_problems(config: RunConfig, base_dir: Path) -> list[str]:
-    data, problems = config.data, []
-    if data.format == SANDBOX and data.path is not None:
-        problems.append("data.path: data.format=sandbox makes its own data; remove the path or choose another format.")
-    if data.format != SANDBOX:
-        if data.path is None:
-            problems.append(f"data.path: data.format={data.format} needs a file, a directory or a hub name.")
-        else:
-            problems += _missing_path("data.path", data.path, base_dir)
-    if data.format == SANDBOX and config.model.path != SANDBOX and config.model.tokenizer is None and config.model.path is None:
+    data = config.data
+    instructions = isinstance(config.method, SafeSteerMethod)
+    if isinstance(data, InstructionData) != instructions:
+        needed = "data=instructions or data=sandbox_instructions" if instructions else "preference pairs, such as data=sandbox"
+        return [f"data.format: method={config.method.name} cannot train on {data.format}; it needs {needed}."]
+    problems = []
+    keys = ("harmful", "harmless", "prompts") if isinstance(data, InstructionData) else ("path",)
+    for key in keys:
+        path = getattr(data, key)
+        if data.format.startswith(SANDBOX) and path is not None:
+            problems.append(f"data.{key}: data.format={data.format} makes its own; remove the path or choose another format.")
+        elif path is not None:
+            problems += _missing_path(f"data.{key}", path, base_dir)
+        elif not data.format.startswith(SANDBOX) and key != "prompts":
+            problems.append(f"data.{key}: data.format={data.format} needs a file, a directory or a hub name.")
+    if data.format.startswith(SANDBOX) and config.model.path is None and config.model.tokenizer is None:
         problems.append("data.format: sandbox data needs a model that knows the sandbox's words; use model=sandbox.")
+    return problems
+
+
+def _method_problems(config: RunConfig, base_dir: Path) -> list[str]:
+    method, problems = config.method, []
+    if not isinstance(method, SafeSteerMethod):
+        return []
+    if method.teacher == "shared" and config.model.lora is None:
+        problems.append(
+            "method.teacher: shared takes the student's weights without its adapter; set model.lora, or method.teacher=copy."
+        )
+    for key, path in (("direction", method.direction.path), ("tokens", method.tokens.path)):
+        if path is not None and not (base_dir / Path(path).expanduser()).is_dir():
+            problems.append(f"method.{key}.path: {path} is no directory; give the stage directory of an earlier run.")
+    if method.export_teacher and method.system_prompt is not None:
+        problems.append("method.export_teacher: a teacher by system prompt is the base itself; remove this key.")
+    if len(set(method.ablations)) < len(method.ablations):
+        problems.append("method.ablations: names one twice; remove it there.")
+    if isinstance(config.data, InstructionData) and batch_fields_are_sound(config, "distill"):
+        rows, world = config.data.training * method.rollouts, config.launcher.world_size("distill")
+        with suppress(ValueError):  # a batch that does not divide is reported elsewhere
+            batch = micro_batch_size(config, "distill") * accumulation_steps(config, "distill", world) * world
+            if rows < batch:
+                problems.append(
+                    f"data.training: {config.data.training} prompts x method.rollouts={method.rollouts} do not fill one step "
+                    f"of {batch} samples; raise one of the two, or lower trainer.train_batch_size."
+                )
     return problems
 
 
@@ -101,27 +152,35 @@ def _evaluation_problems(config: RunConfig, base_dir: Path) -> list[str]:
     evaluation, problems = config.evaluation, []
     if evaluation is None:
         return []
-    if evaluation.benchmark == "cosalign_test":
+    sandbox = evaluation.benchmark.startswith(SANDBOX)
+    if isinstance(evaluation, CosalignTestEvaluation):
         if evaluation.path is None:
             problems.append("evaluation.path: evaluation.benchmark=cosalign_test needs the file with its prompts.")
         elif not (base_dir / Path(evaluation.path).expanduser()).exists():
             problems.append(f"evaluation.path: {evaluation.path} does not exist; give a local file or directory.")
-        if config.judge.name != "model":
-            problems.append("judge: judge=exact reads only the sandbox's language; cosalign_test needs judge=model.")
+    if isinstance(evaluation, PromptsEvaluation):
+        if not evaluation.attacks and not evaluation.benign:
+            problems.append("evaluation.attacks: there is nothing to ask; set evaluation.attacks.NAME=FILE or evaluation=none.")
+        for kind in ("attacks", "benign"):
+            for name, path in getattr(evaluation, kind).items():
+                problems += _missing_path(f"evaluation.{kind}.{name}", path, base_dir)
+    if not sandbox and config.judge.name != "model":
+        problems.append(f"judge: judge=exact reads only the sandbox's language; {evaluation.benchmark} needs judge=model.")
     if config.judge.name == "model":
-        if evaluation.benchmark == "sandbox":
+        if sandbox:
             problems.append("judge: the sandbox has an exact judge, and no chat model speaks its language; use judge=exact.")
         if config.judge.path is None:
             problems.append("judge.path: judge=model needs the judge's model directory or hub name.")
         else:
             problems += _missing_path("judge.path", config.judge.path, base_dir)
-    stages = STAGE_SECTIONS[config.method.name]
     for label in evaluation.models or []:
-        needed = {"sft": ("sft",), "sft_dpo": ("sft", "dpo")}.get(label, ())
-        if absent := [stage for stage in needed if stage not in stages]:
+        contender = CONTENDERS.get(label)
+        if contender is None:
+            problems.append(f"evaluation.models: unknown {label!r}; {did_you_mean(label, CONTENDERS)}")
+        elif contender.weights not in available_weights(config):
             problems.append(
-                f"evaluation.models: {label} is the model of stage {absent[-1]}, "
-                f"and method={config.method.name} has no such stage."
+                f"evaluation.models: {label} is the model of stage {contender.weights}, "
+                f"and method={config.method.name} has no such stage here."
             )
     return problems
 
@@ -159,7 +218,8 @@ def _slurm_problems(config: RunConfig) -> list[str]:
                 f"{key}: {seconds} s leave nothing before the signal: it comes launcher.signal_lead={launcher.signal_lead} s "
                 "before the end and up to 60 s sooner; ask for more time or lower launcher.signal_lead."
             )
-    stages = ["data", *STAGE_SECTIONS[config.method.name]]
+    stages = ["data", "direction", "teacher", "tokens"] if isinstance(config.method, SafeSteerMethod) else ["data"]
+    stages += training_stages(config)
     stages += ["base"] * (config.model.random_init is not None) + ["evaluate"] * (config.evaluation is not None)
     for name in launcher.stages:
         if name not in stages:

@@ -12,7 +12,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from trainer.config.check import find_problems
-from trainer.config.schema import LAUNCHERS, RunConfig
+from trainer.config.schema import KINDS, RunConfig
 from trainer.errors import ConfigError
 from trainer.suggest import did_you_mean
 
@@ -74,9 +74,9 @@ def write_config(config: RunConfig, path: Path) -> None:
 
 
 def _location(error: Any) -> tuple[Any, ...]:
-    """Where in the mapping an error is. Pydantic puts which launcher it is into the path; the mapping has no such level."""
+    """Where in the mapping an error is. Pydantic puts the kind of section into the path; the mapping has no such level."""
     location = tuple(error["loc"])
-    return (location[0], *location[2:]) if location[0] == "launcher" and len(location) > 1 else location
+    return (location[0], *location[2:]) if location[0] in KINDS and len(location) > 1 else location
 
 
 def _explain(error: Any) -> str:
@@ -88,17 +88,20 @@ def _explain(error: Any) -> str:
     if error["type"] == "missing":
         return f"{key}: missing; set it on the command line or choose an experiment that does."
     if error["type"].startswith("union_tag"):
-        return f"{key}.name: must be local or slurm; choose launcher=local, launcher=slurm, or a launcher config of yours."
+        tag, kinds = KINDS[key]
+        if error["type"] == "union_tag_not_found":
+            return f"{key}.{tag}: missing; choose {key}=... on the command line, or set it to one of {', '.join(kinds)}."
+        given = str(error["input"].get(tag))
+        return f"{key}.{tag}: unknown {given!r}; {did_you_mean(given, list(kinds))}"
     return f"{key}: {error['msg']} (got {error['input']!r})"
 
 
 def _fields_at(location: Sequence[Any]) -> list[str]:
     """The field names of the section at a pydantic path such as ('model', 'lora') or ('launcher', 'slurm')."""
     section: Any = RunConfig
+    if len(location) > 1 and location[0] in KINDS:
+        section, location = KINDS[location[0]][1][location[1]], location[2:]
     for part in location:
-        if part in LAUNCHERS:
-            section = LAUNCHERS[part]
-            continue
         annotation = get_type_hints(section).get(str(part))
         if annotation is None:  # the key of a mapping of sections
             continue

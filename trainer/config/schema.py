@@ -1,20 +1,22 @@
 """What a run is. Each field's default, unit and meaning stands here; YAML in `conf/` only overrides.
 
-Three sections are other libraries' vocabularies and pass through under their own names: `trainer`, `sft` and `dpo`
-hold fields of `transformers.TrainingArguments`, `trl.SFTConfig` and `trl.DPOConfig`; `deepspeed` is DeepSpeed's own
-JSON. `trl_fields.py` and `zero.py` say what may be in them.
+Some sections are other libraries' vocabularies and pass through under their own names: `trainer`, `sft`, `dpo` and
+`distill` hold fields of `transformers.TrainingArguments`, `trl.SFTConfig`, `trl.DPOConfig` and `trl.DistillationConfig`;
+`deepspeed` is DeepSpeed's own JSON. `trl_fields.py` and `zero.py` say what may be in them.
+
+Where a section has several kinds (a launcher, a method, ...), one of its keys says which; see `KINDS` at the end.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 _section = dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 
-MethodName = Literal["cosalign", "sft", "dpo"]
+Ablation = Literal["full_vocab", "forward_kl", "renormalised", "random_tokens"]
 Gpu = Literal["L40S-48GB", "A100-40GB", "A100-80GB", "H100-80GB", "H200-141GB", "B200-180GB"]
 
 
@@ -40,10 +42,92 @@ class PathsSection:
 
 
 @_section
-class MethodSection:
-    """name: which chain of stages the run is."""
+class CosalignMethod:
+    """SFT on the chosen responses, then DPO on the pairs (arXiv 2410.08968)."""
 
-    name: MethodName
+    name: Literal["cosalign"] = "cosalign"
+
+
+@_section
+class SftMethod:
+    """SFT alone."""
+
+    name: Literal["sft"] = "sft"
+
+
+@_section
+class DpoMethod:
+    """DPO alone, from the base itself."""
+
+    name: Literal["dpo"] = "dpo"
+
+
+@_section
+class DirectionSection:
+    """The refusal direction (SafeSteer, arXiv 2606.02530).
+
+    path: the directory of a direction found before, for the same base model; null finds one.
+    refusal_tokens: the first tokens of a refusal, as texts of one token each; null finds them from the tokenizer and
+        verifies them on the base's replies.
+    max_kl, min_induce, max_depth: a candidate is discarded whose ablation changes harmless prompts by more (KL, nats),
+        whose addition to harmless prompts gives a lower refusal score, or that lies at this share of the layers or later.
+    batch_size: prompts in one forward pass on one rank.
+    """
+
+    path: str | None = None
+    refusal_tokens: list[str] | None = None
+    max_kl: float = Field(0.1, gt=0)
+    min_induce: float = 0.0
+    max_depth: float = Field(0.8, gt=0, le=1)
+    batch_size: int = Field(32, gt=0)
+
+
+@_section
+class TokensSection:
+    """The safety tokens S: those that the teacher raises most over the base.
+
+    path: the directory of a set chosen before, for the same base model; null votes.
+    chosen: `vote`, or `random`: as many tokens drawn at random (an ablation).
+    rollouts, horizon: samples a harmless prompt, and tokens of each.
+    sampled_from: whose samples: the teacher's, or the base's (an ablation).
+    votes, size: each step votes for so many tokens; the set holds so many.
+    min_probability: tokens whose mean probability under the teacher is lower are not chosen.
+    batch_size: samples in one forward pass on one rank.
+    """
+
+    path: str | None = None
+    chosen: Literal["vote", "random"] = "vote"
+    rollouts: int = Field(8, gt=0)
+    horizon: int = Field(7, gt=0)
+    sampled_from: Literal["teacher", "base"] = "teacher"
+    votes: int = Field(200, gt=0)
+    size: int = Field(50, gt=0)
+    min_probability: float = Field(1e-8, ge=0)
+    batch_size: int = Field(32, gt=0)
+
+
+@_section
+class SafeSteerMethod:
+    """Distillation from a steered copy of the base, through the safety tokens, on the student's samples (arXiv 2606.02530).
+
+    teacher: `copy`, a second model, sharded by ZeRO-3 where that is on; `shared`, the student's own weights with its LoRA
+        adapter off (needs model.lora): no second model.
+    system_prompt: where set, the teacher is the base under this system prompt instead of steered (an ablation).
+    export_teacher: also write the teacher as a model without hooks, where its architecture can carry that.
+    loss: `slice` (the paper's), `renormalised` on S, `full` vocabulary, or `forward` KL on S.
+    rollouts: samples of the student a prompt and step.
+    ablations: train these too, from the same teacher and tokens, and compare all.
+    """
+
+    name: Literal["safesteer"] = "safesteer"
+    direction: DirectionSection = Field(default_factory=DirectionSection)
+    teacher: Literal["copy", "shared"] = "copy"
+    system_prompt: str | None = None
+    export_teacher: bool = False
+    tokens: TokensSection = Field(default_factory=TokensSection)
+    loss: Literal["slice", "renormalised", "full", "forward"] = "slice"
+    rollouts: int = Field(8, gt=0)
+    ablations: list[Ablation] = Field(default_factory=list)
 
 
 @_section
@@ -66,6 +150,7 @@ class ModelSection:
     dtype: the dtype that weights are loaded and trained in.
     lora: train a LoRA adapter instead of all weights.
     trust_remote_code: run Python code that comes with the model. Off unless you set it.
+    chat_template_kwargs: variables for the chat template, such as enable_thinking: false for Qwen3.
     shape: fields of a transformers config, `model_type` among them, as published with a hub model: for `plan`, where
         the model is not on this machine. Nothing else reads it.
     """
@@ -78,13 +163,15 @@ class ModelSection:
     attn_implementation: str = "sdpa"
     lora: LoraSection | None = None
     trust_remote_code: bool = False
+    chat_template_kwargs: dict[str, bool | int | float | str] = Field(default_factory=dict)
 
 
 @_section
-class DataSection:
+class PreferenceData:
     """Where preference pairs come from.
 
-    format: `sandbox` synthesises them; `cosalign` is the published CoSAlign schema; `transcripts` is Anthropic-HH
+    format: `sandbox` synthesises them under safety configs, `sandbox_mix` half for safety and half for helpfulness
+    (without configs); `cosalign` is the published CoSAlign schema; `transcripts` is Anthropic-HH
     style (`chosen` and `rejected` transcripts with Human:/Assistant: turns); `preference` has `prompt`, `chosen`,
     `rejected` as text or chat messages.
     path: a local file (jsonl, json, csv, parquet, also .gz) or directory, or a hub dataset name.
@@ -92,11 +179,11 @@ class DataSection:
     limit: use only the first rows; null is all.
     max_prompt_length: the longest prompt to train on, in tokens; null is all that `max_length` leaves room for.
     overlong: what to do with a row whose prompt is longer.
-    prompts: sandbox only: how many prompts to synthesise.
+    prompts: sandboxes only: how many prompts to synthesise.
     pairs_per_config: sandbox only: at most this many pairs for a (prompt, config); null is all.
     """
 
-    format: Literal["sandbox", "cosalign", "transcripts", "preference"]
+    format: Literal["sandbox", "sandbox_mix", "cosalign", "transcripts", "preference"]
     path: str | None = None
     split: str = "train"
     limit: int | None = Field(None, gt=0)
@@ -104,6 +191,31 @@ class DataSection:
     overlong: Literal["error", "drop"] = "error"
     prompts: int = Field(1500, gt=0)
     pairs_per_config: int | None = Field(2, gt=0)
+
+
+@_section
+class InstructionData:
+    """Harmful and harmless instructions, from which disjoint samples are drawn.
+
+    format: `instructions` reads files; `sandbox_instructions` makes them in the sandbox.
+    harmful, harmless: a local file or directory (jsonl, json, csv, parquet, also .gz) or a hub dataset name, with a column
+        instruction, prompt, goal or the like.
+    prompts: likewise, the harmful prompts to train on; null draws them from `harmful`.
+    split: which split of hub datasets.
+    direction, validation: instructions of each kind to find the direction with, and to choose it by.
+    training: harmful prompts to train on.
+    max_prompt_length: longer prompts (in tokens, the chat template included) are left out.
+    """
+
+    format: Literal["instructions", "sandbox_instructions"]
+    harmful: str | None = None
+    harmless: str | None = None
+    prompts: str | None = None
+    split: str = "train"
+    direction: int = Field(128, gt=0)
+    validation: int = Field(32, gt=0)
+    training: int = Field(100, gt=0)
+    max_prompt_length: int = Field(512, gt=0)
 
 
 @_section
@@ -204,9 +316,6 @@ class SlurmLauncher:
         return nodes * ranks
 
 
-LAUNCHERS: dict[str, type] = {"local": LocalLauncher, "slurm": SlurmLauncher}
-
-
 @_section
 class SurvivalSection:
     """What to do when training goes wrong. Checkpoints: trainer.save_steps and trainer.save_total_limit.
@@ -241,19 +350,58 @@ class JudgeSection:
 
 
 @_section
-class EvaluationSection:
-    """benchmark: `sandbox`, or `cosalign_test` with its file or directory at `path`.
-    models: which labels to compare; those whose stage is not in the chain are left out of the default.
-    prompts_per_config, capability_prompts, over_refusal_prompts: sandbox sizes; the first also limits cosalign_test.
-    resamples: of the bootstrap intervals.
+class SandboxEvaluation:
+    """The sandbox under eight safety configs, capability tasks and harmless look-alikes.
+
+    models: which labels to compare; null is all that the run has.
+    prompts_per_config, capability_prompts, over_refusal_prompts: sizes. resamples: of the bootstrap intervals.
     """
 
-    benchmark: Literal["sandbox", "cosalign_test"] = "sandbox"
-    path: str | None = None
-    models: list[Literal["base", "ica", "ica_5shot", "sft", "sft_dpo"]] | None = None
-    prompts_per_config: int | None = Field(120, gt=0)
+    benchmark: Literal["sandbox"] = "sandbox"
+    models: list[str] | None = None
+    prompts_per_config: int = Field(120, gt=0)
     capability_prompts: int = Field(420, gt=0)
     over_refusal_prompts: int = Field(200, gt=0)
+    resamples: int = Field(2000, gt=0)
+
+
+@_section
+class SandboxSafetyEvaluation:
+    """The sandbox without safety configs: risky requests (attack success), capability tasks and harmless look-alikes.
+    Keys as in `SandboxEvaluation`."""
+
+    benchmark: Literal["sandbox_safety"]
+    models: list[str] | None = None
+    attack_prompts: int = Field(400, gt=0)
+    capability_prompts: int = Field(420, gt=0)
+    over_refusal_prompts: int = Field(200, gt=0)
+    resamples: int = Field(2000, gt=0)
+
+
+@_section
+class CosalignTestEvaluation:
+    """CoSAlign-Test, with its file or directory at `path`. Keys as in `SandboxEvaluation`; prompts_per_config null is all."""
+
+    benchmark: Literal["cosalign_test"]
+    path: str | None = None
+    models: list[str] | None = None
+    prompts_per_config: int | None = Field(None, gt=0)
+    resamples: int = Field(2000, gt=0)
+
+
+@_section
+class PromptsEvaluation:
+    """Prompts from files, judged by a chat model.
+
+    attacks: name -> file or hub dataset of harmful requests: attack success. benign: the same of harmless ones: over-refusal.
+    limit: prompts drawn of each; null is all. Other keys as in `SandboxEvaluation`.
+    """
+
+    benchmark: Literal["prompts"]
+    attacks: dict[str, str] = Field(default_factory=dict)
+    benign: dict[str, str] = Field(default_factory=dict)
+    models: list[str] | None = None
+    limit: int | None = Field(None, gt=0)
     resamples: int = Field(2000, gt=0)
 
 
@@ -269,27 +417,48 @@ class TrackingSection:
     sample_rows: int = Field(40, ge=0)
 
 
+Method = Annotated[CosalignMethod | SftMethod | DpoMethod | SafeSteerMethod, Field(discriminator="name")]
+Data = Annotated[PreferenceData | InstructionData, Field(discriminator="format")]
+Launcher = Annotated[LocalLauncher | SlurmLauncher, Field(discriminator="name")]
+Evaluation = Annotated[
+    SandboxEvaluation | SandboxSafetyEvaluation | CosalignTestEvaluation | PromptsEvaluation, Field(discriminator="benchmark")
+]
+
+
 @_section
 class RunConfig:
     """Everything a run is made of. Written to `config.yaml` in the run directory; every rank reads that file.
 
-    trainer: TRL/Transformers fields for every training stage; sft, dpo: fields for that stage alone.
+    trainer: TRL/Transformers fields for every training stage; sft, dpo, distill: fields for that kind of stage alone.
     deepspeed: DeepSpeed's JSON, less what is derived from the trainer fields; null trains without DeepSpeed.
     """
 
     run: RunSection
-    method: MethodSection
+    method: Method
     model: ModelSection
-    data: DataSection
+    data: Data
     seed: int = Field(0, ge=0)
     paths: PathsSection = Field(default_factory=PathsSection)
     trainer: dict[str, Any] = Field(default_factory=dict)
     sft: dict[str, Any] = Field(default_factory=dict)
     dpo: dict[str, Any] = Field(default_factory=dict)
+    distill: dict[str, Any] = Field(default_factory=dict)
     deepspeed: dict[str, Any] | None = None
-    launcher: Annotated[LocalLauncher | SlurmLauncher, Field(discriminator="name")] = Field(default_factory=LocalLauncher)
+    launcher: Launcher = Field(default_factory=LocalLauncher)
     survival: SurvivalSection = Field(default_factory=SurvivalSection)
     generation: GenerationSection = Field(default_factory=GenerationSection)
     judge: JudgeSection = Field(default_factory=JudgeSection)
-    evaluation: EvaluationSection | None = Field(default_factory=EvaluationSection)
+    evaluation: Evaluation | None = Field(default_factory=SandboxEvaluation)
     tracking: TrackingSection = Field(default_factory=TrackingSection)
+
+
+# Section -> (the key that says which kind it is, kind -> its class).
+KINDS: dict[str, tuple[str, dict[str, type]]] = {
+    name: (key, {kind: cls for cls in get_args(get_args(union)[0]) for kind in get_args(get_type_hints(cls)[key])})
+    for name, key, union in (
+        ("method", "name", Method),
+        ("data", "format", Data),
+        ("launcher", "name", Launcher),
+        ("evaluation", "benchmark", Evaluation),
+    )
+}

@@ -1,4 +1,4 @@
-"""What may stand in the `trainer`, `sft` and `dpo` sections: fields of the libraries' own config classes.
+"""What may stand in the `trainer`, `sft`, `dpo` and `distill` sections: fields of the libraries' own config classes.
 
 A field may be set in `trainer` (for every training stage) or in the stage's own section, not in both. What the
 run itself decides (directories, seed, DeepSpeed) is derived and may not be set.
@@ -15,10 +15,10 @@ from typing import Any
 
 from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
-from trainer.config.schema import RunConfig
+from trainer.config.schema import RunConfig, SafeSteerMethod
 from trainer.suggest import did_you_mean
 
-STAGE_SECTIONS = {"cosalign": ("sft", "dpo"), "sft": ("sft",), "dpo": ("dpo",)}
+SECTIONS = ("sft", "dpo", "distill")
 
 # Field -> what sets it instead.
 DERIVED = {
@@ -42,26 +42,58 @@ DERIVED = {
     "local_rank": "the launcher",
 }
 
+_ON_POLICY = "the method, which trains on the model's own samples at temperature 1"
+# The same for the fields that only one section's class has.
+DERIVED_IN: dict[str, dict[str, str]] = {
+    "distill": {
+        "beta": "method.loss",
+        "teacher_model_name_or_path": "method.teacher",
+        "teacher_model_revision": "method.teacher",
+        "teacher_model_init_kwargs": "method.teacher",
+        "chat_template_kwargs": "model.chat_template_kwargs",
+        "max_tool_calling_iterations": "nothing: the method has no tools",
+        **dict.fromkeys(("log_completions", "num_completions_to_print", "log_unique_prompts"), "the tracking group"),
+        **dict.fromkeys(("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "generation_kwargs"), _ON_POLICY),
+        **dict.fromkeys(("cache_implementation", "use_vllm"), "nothing: samples are drawn by transformers with its cache"),
+    }
+}
+
 # The one name that is DeepSpeed's and not TRL's: examples in one optimiser step, over all processes.
 GLOBAL_BATCH = "train_batch_size"
 BATCH_FIELDS = (GLOBAL_BATCH, "per_device_train_batch_size", "gradient_accumulation_steps")
 
 
-@cache
-def config_class(stage: str) -> type:
-    from trl import DPOConfig, SFTConfig
+def training_stages(config: RunConfig) -> tuple[str, ...]:
+    """The stages of this run that train, in order."""
+    if isinstance(config.method, SafeSteerMethod):
+        return ("distill", *(f"distill_{ablation}" for ablation in config.method.ablations))
+    return ("sft", "dpo") if config.method.name == "cosalign" else (config.method.name,)
 
-    return {"sft": SFTConfig, "dpo": DPOConfig}[stage]
+
+def section_of(stage: str) -> str:
+    """The config section that a training stage's fields stand in: `distill_full_vocab` has those of `distill`."""
+    return stage.partition("_")[0]
+
+
+def config_class(stage: str) -> type:
+    """TRL's config class of a training stage (or of a section)."""
+    from trl import DistillationConfig, DPOConfig, SFTConfig
+
+    return {"sft": SFTConfig, "dpo": DPOConfig, "distill": DistillationConfig}[section_of(stage)]
+
+
+def _set_fields(config: RunConfig, stage: str) -> dict[str, Any]:
+    return {**config.trainer, **getattr(config, section_of(stage))}
 
 
 def stage_fields(config: RunConfig, stage: str) -> dict[str, Any]:
     """The TRL fields of one training stage, the shared ones included, our global batch size not."""
-    return {k: v for k, v in {**config.trainer, **getattr(config, stage)}.items() if k != GLOBAL_BATCH}
+    return {k: v for k, v in _set_fields(config, stage).items() if k != GLOBAL_BATCH}
 
 
 @cache
-def _fields(stage: str) -> set[str]:
-    return {f.name for f in dataclasses.fields(config_class(stage)) if f.init} | {GLOBAL_BATCH}
+def _fields(section: str) -> set[str]:
+    return {f.name for f in dataclasses.fields(config_class(section)) if f.init} | {GLOBAL_BATCH}
 
 
 def _positive(value: Any) -> bool:
@@ -70,7 +102,7 @@ def _positive(value: Any) -> bool:
 
 def batch_fields_are_sound(config: RunConfig, stage: str) -> bool:
     """Whether one can compute with the stage's batch sizes at all; `field_problems` says what is wrong with them."""
-    fields = {**config.trainer, **getattr(config, stage)}
+    fields = _set_fields(config, stage)
     return all(_positive(fields[name]) for name in BATCH_FIELDS if name in fields)
 
 
@@ -85,7 +117,7 @@ def accumulation_steps(config: RunConfig, stage: str, world_size: int) -> int:
     Raises:
         ValueError: the global batch does not divide, with the values that would.
     """
-    fields = {**config.trainer, **getattr(config, stage)}
+    fields = _set_fields(config, stage)
     micro, explicit = micro_batch_size(config, stage), fields.get("gradient_accumulation_steps")
     if (total := fields.get(GLOBAL_BATCH)) is None:
         return int(explicit or 1)
@@ -108,40 +140,43 @@ def accumulation_steps(config: RunConfig, stage: str, world_size: int) -> int:
 def field_problems(config: RunConfig) -> list[str]:
     """Everything wrong with the pass-through sections."""
     problems = []
-    stages = STAGE_SECTIONS[config.method.name]
-    for stage in ("sft", "dpo"):
-        if getattr(config, stage) and stage not in stages:
-            problems.append(f"{stage}: method={config.method.name} has no {stage} stage; remove this section.")
-    for stage in stages:
-        own = getattr(config, stage)
+    used = tuple(dict.fromkeys(section_of(stage) for stage in training_stages(config)))
+    for section in SECTIONS:
+        if getattr(config, section) and section not in used:
+            problems.append(f"{section}: method={config.method.name} has no {section} stage; remove this section.")
+    for section in used:
+        own = getattr(config, section)
         for name in own.keys() & config.trainer.keys():
-            if all(name in _fields(s) for s in stages):
+            if all(name in _fields(s) for s in used):
                 problems.append(
-                    f"trainer.{name}: also set as {stage}.{name}, and which one counts would be a guess; "
-                    f"set {', '.join(f'{s}.{name}' for s in stages)} or trainer.{name}, not both."
+                    f"trainer.{name}: also set as {section}.{name}, and which one counts would be a guess; "
+                    f"set {', '.join(f'{s}.{name}' for s in used)} or trainer.{name}, not both."
                 )
-        problems += [p for name, value in own.items() for p in _one(stage, name, value, stage)]
+        problems += [p for name, value in own.items() for p in _one(section, name, value, section)]
     for name, value in config.trainer.items():
-        found = [p for stage in stages for p in _one("trainer", name, value, stage)]
+        found = [p for section in used for p in _one("trainer", name, value, section)]
         problems += found[:1]  # one line a mistake, however many stages share the field
     return problems
 
 
-def _one(section: str, name: str, value: Any, stage: str) -> list[str]:
-    key = f"{section}.{name}"
+def _one(written_in: str, name: str, value: Any, section: str) -> list[str]:
+    key = f"{written_in}.{name}"
+    if value == "???":  # OmegaConf's sign for: the experiment leaves it to the user
+        return [f"{key}: must be set; this experiment has no value of its own for this model."]
     if (name in BATCH_FIELDS or (name == "max_length" and value is not None)) and not _positive(value):
         return [f"{key}: must be a positive integer (got {value!r})"]
     if name == GLOBAL_BATCH:
         return []
-    if name in DERIVED:
-        return [f"{key}: is set by {DERIVED[name]}; remove it here."]
-    cls = config_class(stage)
-    known = _fields(stage)
+    derived = DERIVED | DERIVED_IN.get(section, {})
+    if name in derived or (section == "distill" and name.startswith("vllm_")):
+        return [f"{key}: is set by {derived.get(name) or derived['use_vllm']}; remove it here."]
+    cls = config_class(section)
+    known = _fields(section)
     if name not in known:
-        others = [s for s in ("sft", "dpo") if s != stage and name in _fields(s)]
+        others = [s for s in SECTIONS if s != section and name in _fields(s)]
         if others:
             return [f"{key}: {cls.__name__} has no such field; set {others[0]}.{name}, where it belongs."]
-        hint = did_you_mean(name, known - DERIVED.keys(), "see its documentation.")
+        hint = did_you_mean(name, known - derived.keys(), "see its documentation.")
         return [f"{key}: unknown field of {cls.__name__}; {hint}"]
     return [f"{key}: {problem} (got {value!r})" for problem in _type_problems(cls, name, value)]
 

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from trainer.config.schema import RunConfig
-from trainer.config.trl_fields import STAGE_SECTIONS, accumulation_steps, micro_batch_size, stage_fields
+from trainer.config.trl_fields import accumulation_steps, micro_batch_size, stage_fields, training_stages
 from trainer.suggest import did_you_mean
 
 DERIVED = {
@@ -87,7 +87,7 @@ def zero_problems(config: RunConfig) -> list[str]:
         )
     if "offload_optimizer" in zero and stage == 0:
         problems.append("deepspeed.zero_optimization.offload_optimizer: needs ZeRO stage 1 to 3; use deepspeed=zero2_offload.")
-    for name in STAGE_SECTIONS[config.method.name]:
+    for name in training_stages(config):
         fields = stage_fields(config, name)
         if stage == 0 and fields.get("bf16", config.model.dtype == "bfloat16"):
             problems.append(

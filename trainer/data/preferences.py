@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.config.check import looks_local
-from trainer.config.schema import DataSection
+from trainer.config.schema import PreferenceData
 from trainer.data.files import Located, Row, located, read_rows
 from trainer.errors import DataError
 from trainer.methods.cosalign.taxonomy import COSA, Taxonomy
@@ -51,18 +51,18 @@ class Preferences:
             self.pairs.append(pair)
 
 
-def read_preferences(data: DataSection) -> Preferences:
+def read_preferences(data: PreferenceData) -> Preferences:
     """Read `data.path` in `data.format`.
 
     Raises:
         DataError: the file cannot be read, has no rows, lacks a column, or a row is not what the format says.
     """
     path = data.path or ""
-    rows = read_rows(Path(path).expanduser()) if looks_local(path) else _hub_rows(path, data.split)
+    rows = read_rows(Path(path).expanduser()) if looks_local(path) else hub_rows(path, data.split)
     return READERS[data.format](rows[: data.limit])
 
 
-def _hub_rows(name: str, split: str) -> list[Located]:
+def hub_rows(name: str, split: str) -> list[Located]:
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
 

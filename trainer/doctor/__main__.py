@@ -14,41 +14,34 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from hydra import compose, initialize_config_module
-from hydra.errors import HydraException
 from rich.console import Console
 
-from trainer.compose import lenient, plain_values
+from trainer.compose import composed
 from trainer.config.load import load_config
 from trainer.config.schema import RunConfig, RunSection, SlurmLauncher
 from trainer.doctor.checks import Finding
 from trainer.doctor.checkup import examine
 from trainer.doctor.table import print_findings
-from trainer.errors import ConfigError, KeelError
-from trainer.run import claim_directory
+from trainer.ending import KEYBOARD, explain
+from trainer.errors import KeelError
+from trainer.run import claim_directory, submits_to_slurm
 
 
-def composed(overrides: Sequence[str]) -> RunConfig:
+def config_of(overrides: Sequence[str]) -> RunConfig:
     """The config that `python -m trainer` with these overrides would run, in a directory of the doctor's own.
 
     Raises:
         ConfigError: with every problem found.
     """
-    try:
-        with initialize_config_module("trainer.conf", version_base="1.3"):
-            values = plain_values(compose("config", overrides=lenient(overrides)))
-    except HydraException as error:
-        raise ConfigError(str(error)) from error
-    config = load_config(values)
     name = f"doctor/{time.strftime('%Y-%m-%d_%H-%M-%S')}_{os.getpid()}"
     run = RunSection(name=name)  # type: ignore[call-arg]  # mypy does not read pydantic's Field(min_length=...)
-    return replace(config, run=run)  # type: ignore[type-var]  # pydantic dataclasses are dataclasses
+    return replace(load_config(composed(overrides)), run=run)  # type: ignore[type-var]  # pydantic dataclasses are dataclasses
 
 
 def check_up(config: RunConfig) -> list[Finding]:
     """Examine the machine that the config names. What was written is removed again when all is well."""
     run_dir = claim_directory(config)
-    if isinstance(config.launcher, SlurmLauncher) and "SLURM_JOB_ID" not in os.environ:
+    if isinstance(config.launcher, SlurmLauncher) and submits_to_slurm(config):
         from trainer.doctor.submitted import examine_in_job
 
         findings = examine_in_job(config.launcher, run_dir)
@@ -66,12 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="what you would give to python -m trainer")
     given = parser.parse_args(arguments)
     try:
-        findings = check_up(composed(given.overrides))
+        findings = check_up(config_of(given.overrides))
     except KeelError as error:
-        print("\n".join(error.problems if isinstance(error, ConfigError) else [str(error)]), file=sys.stderr)
-        return error.exit_code
+        return explain(error)
     except KeyboardInterrupt:
-        return 130
+        return KEYBOARD
     print_findings(findings, Console())
     return 1 if any(finding.is_fault for finding in findings) else 0
 

@@ -13,8 +13,8 @@ from trainer.doctor.checks import Finding
 from trainer.doctor.examination import REPORT
 from trainer.doctor.preflight import DOCTOR
 from trainer.errors import KeelError
-from trainer.stages.chain import TICKET
 from trainer.stages.manifest import write_json
+from trainer.stages.stage import TICKET
 
 FINDINGS = "findings.json"  # in the run directory: what a job found, for whoever submitted it
 

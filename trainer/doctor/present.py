@@ -5,16 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from trainer.config.check import SANDBOX, looks_local
+from trainer.config.outside import outside
 from trainer.config.schema import RunConfig
 
 
 def wanted(config: RunConfig) -> dict[str, str]:
     """config key -> path or hub name of what the run reads from outside; what ships with the package is left out."""
-    named = {"model.path": config.model.path, "model.tokenizer": config.model.tokenizer, "data.path": config.data.path}
-    if config.evaluation is not None:
-        named |= {"evaluation.path": config.evaluation.path}
-        named |= {"judge.path": config.judge.path} if config.judge.name == "model" else {}
-    return {key: name for key, name in named.items() if name not in (None, SANDBOX)}
+    return {key: name for key, name in outside(config).items() if name != SANDBOX}
 
 
 def missing(config: RunConfig) -> list[str]:
@@ -31,7 +28,7 @@ def offline() -> bool:
 def _is_present(key: str, name: str) -> bool:
     if looks_local(name):
         return Path(name).expanduser().exists()
-    if key == "data.path":
+    if key.startswith(("data.", "evaluation.")):
         return _has_dataset(name)
     files = ("tokenizer_config.json",) if key == "model.tokenizer" else ("config.json",)
     weights = () if key == "model.tokenizer" else ("model.safetensors", "model.safetensors.index.json")

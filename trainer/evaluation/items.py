@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from trainer.config.schema import RunConfig, SafeSteerMethod
+from trainer.config.trl_fields import training_stages
+
 Message = dict[str, str]
-Suite = Literal["cosa", "over_refusal", "capability"]
+Suite = Literal["cosa", "attack", "over_refusal", "capability"]
 SHOTS = 5
 
 
@@ -15,7 +18,8 @@ class Item:
     """One prompt of an evaluation.
 
     Attributes:
-        suite: `cosa` is scored by CoSA-Score; `over_refusal` prompts are harmless; `capability` has one right answer.
+        suite: `cosa` is scored by CoSA-Score; `attack` prompts ask for harm; `over_refusal` prompts are harmless;
+            `capability` has one right answer.
         split: for `cosa`: whether its config names categories that training used (`seen`) or not (`unseen`).
         safety_config: short name of the config, for tables.
         allowed: the categories it allows.
@@ -58,17 +62,31 @@ class Judge(Protocol):
 
 @dataclass(frozen=True)
 class Contender:
-    """One row of the comparison: which weights, and how they are prompted."""
+    """One row of the comparison: which weights, and how they are prompted.
+
+    Attributes:
+        weights: `base`, `teacher` (the base, steered), or the training stage they come from.
+        shows_config, shots: whether a prompt's safety config stands before it, and how many demonstrations.
+        system: what stands before every prompt instead.
+    """
 
     label: str
-    weights: Literal["base", "sft", "dpo"]
+    weights: str
     shows_config: bool = True
     shots: int = 0
+    system: str | None = None
+
+    @property
+    def in_context(self) -> bool:
+        """Whether it is the base, told about the config: nothing but the base again where there is none."""
+        return self.weights == "base" and self.shows_config
 
     def messages(self, item: Item) -> list[Message]:
-        """The chat this contender sees. Capability is always asked plainly, so that it measures the weights."""
+        """The chat this contender sees. Capability is always asked without the config, so that it measures the weights."""
         chat: list[Message] = []
-        if self.shows_config and item.system and item.suite != "capability":
+        if self.system is not None:
+            chat.append({"role": "system", "content": self.system})
+        elif self.shows_config and item.system and item.suite != "capability":
             chat.append({"role": "system", "content": item.system})
             for prompt, answer in item.demonstrations[: self.shots]:
                 chat += [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
@@ -83,5 +101,16 @@ CONTENDERS = {
         Contender("ica_5shot", "base", shots=SHOTS),
         Contender("sft", "sft"),
         Contender("sft_dpo", "dpo"),
+        Contender("teacher", "teacher"),
+        Contender("safesteer", "distill"),
+        Contender("full_vocab", "distill_full_vocab"),
+        Contender("forward_kl", "distill_forward_kl"),
+        Contender("renormalised", "distill_renormalised"),
+        Contender("random_tokens", "distill_random_tokens"),
     )
 }
+
+
+def available_weights(config: RunConfig) -> set[str]:
+    """What the stages of this run leave to compare."""
+    return {"base", *training_stages(config)} | ({"teacher"} if isinstance(config.method, SafeSteerMethod) else set())

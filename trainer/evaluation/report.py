@@ -19,6 +19,7 @@ _COLUMNS = (
     ("helpful\n+safe\nunseen ↑", "helpful_safe/unseen"),
     ("helpful\n+unsafe\nseen ↓", "helpful_unsafe/seen"),
     ("helpful\n+unsafe\nunseen ↓", "helpful_unsafe/unseen"),
+    ("\nattack\nsuccess ↓", "asr"),
     ("\nover-\nrefusal ↓", "over_refusal"),
     ("\ncapabil-\nity ↑", "capability"),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ def base_model_path(config: RunConfig, run_dir: Path) -> str:
 
 
 def load_tokenizer(model: ModelSection, path: str) -> Any:
-    """The tokenizer of `model.tokenizer`, or of the model at `path`, ready for chat prompts and padding.
+    """The tokenizer of `model.tokenizer`, or of the model at `path`, ready for chat prompts and padding. The variables of
+    `model.chat_template_kwargs` are set at the head of its template, so that nothing can render a chat without them.
 
     Raises:
         ConfigError: there is no tokenizer, or it has no chat template.
@@ -43,6 +45,9 @@ def load_tokenizer(model: ModelSection, path: str) -> Any:
             f"model.tokenizer: {source} has no chat template, and prompts are chats; "
             "use an instruct model's tokenizer or add a chat_template to its tokenizer_config.json."
         )
+    fixed = "".join(f"{{%- set {name} = {json.dumps(value)} -%}}" for name, value in model.chat_template_kwargs.items())
+    if not tokenizer.chat_template.startswith(fixed):  # a model of ours is saved with them
+        tokenizer.chat_template = fixed + tokenizer.chat_template
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

@@ -11,27 +11,12 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from hydra import compose, initialize_config_module
-from hydra.errors import HydraException
 from pydantic import TypeAdapter, ValidationError
 
-from trainer.compose import lenient, plain_values
+from trainer.compose import composed
 from trainer.errors import ConfigError, KeelError
 
 NOT_PLANNED = ("evaluation.", "judge.", "judge:")  # sections that a plan does not depend on: planned all the same
-
-
-def composed(arguments: Sequence[str]) -> dict[str, Any]:
-    """The plain config that these overrides make.
-
-    Raises:
-        ConfigError: Hydra does not accept them.
-    """
-    try:
-        with initialize_config_module("trainer.conf", version_base="1.3"):
-            return plain_values(compose("config", overrides=lenient(arguments)))
-    except HydraException as error:
-        raise ConfigError(str(error)) from error
 
 
 def main(arguments: Sequence[str]) -> int:

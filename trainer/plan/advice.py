@@ -11,8 +11,15 @@ from typing import Any
 import yaml
 
 from trainer.config.load import load_config, to_mapping
-from trainer.config.schema import RunConfig, SlurmLauncher
-from trainer.config.trl_fields import GLOBAL_BATCH, STAGE_SECTIONS, accumulation_steps, micro_batch_size, stage_fields
+from trainer.config.schema import RunConfig, SafeSteerMethod, SlurmLauncher
+from trainer.config.trl_fields import (
+    GLOBAL_BATCH,
+    accumulation_steps,
+    micro_batch_size,
+    section_of,
+    stage_fields,
+    training_stages,
+)
 from trainer.config.zero import zero_stage
 from trainer.errors import ConfigError
 from trainer.plan.devices import Device, usable
@@ -47,7 +54,7 @@ class _Judge:
         adapted = config.model.lora is not None
         if adapted not in self.shapes:
             self.shapes[adapted] = shape_of(config.model)
-        stages = STAGE_SECTIONS[config.method.name]
+        stages = training_stages(config)
         return all(estimate(self.shapes[adapted], layout_of(config, stage)).peak <= self.room for stage in stages)
 
 
@@ -55,15 +62,19 @@ def smallest_change(config: RunConfig, device: Device) -> Change | None:
     """The first candidate that fits: one change alone, then several at once; None where nothing helps."""
     judge, start = _Judge(device), Change((), config)
     alone: list[tuple[Way, ...]] = [
-        (_smaller_batches,), (_checkpointing,), (_higher_stages,), (_offloads,), (_adapters,), (_more_gpus,)
+        (_shared_teacher,), (_smaller_batches,), (_checkpointing,), (_higher_stages,), (_sampling_from_shards,), (_offloads,),
+        (_adapters,), (_more_gpus,),
     ]  # fmt: skip
+    cheap = (_shared_teacher, _smallest_batch, _checkpointing)
     together: list[tuple[Way, ...]] = [
-        (_smallest_batch, _checkpointing),
-        (_smallest_batch, _checkpointing, _higher_stages),
-        (_smallest_batch, _checkpointing, _offloads),
-        (_smallest_batch, _checkpointing, _higher_stages, _adapters),
-        (_smallest_batch, _checkpointing, _higher_stages, _more_gpus),
-        (_smallest_batch, _checkpointing, _offloads, _more_gpus),
+        cheap,
+        (*cheap, _higher_stages),
+        (*cheap, _higher_stages, _sampling_from_shards),
+        (*cheap, _offloads),
+        (*cheap, _offloads, _sampling_from_shards),
+        (*cheap, _higher_stages, _adapters),
+        (*cheap, _higher_stages, _more_gpus),
+        (*cheap, _offloads, _sampling_from_shards, _more_gpus),
     ]
     candidates = (change for ways in (*alone, *together) for change in _all(start, ways))
     return next((change for change in candidates if judge.fits(change)), None)
@@ -91,7 +102,7 @@ def _changed(before: Change, overrides: tuple[str, ...], edit: Callable[[dict[st
 
 def _smaller_batches(before: Change) -> Iterator[Change]:
     """Half the micro batch, a quarter, ...: the same global batch in more micro-steps."""
-    config, stages = before.config, STAGE_SECTIONS[before.config.method.name]
+    config, stages = before.config, training_stages(before.config)
     largest = max(micro_batch_size(config, stage) for stage in stages)
     factor = 2
     while factor <= largest:
@@ -99,7 +110,7 @@ def _smaller_batches(before: Change) -> Iterator[Change]:
         for stage in stages:
             micro = max(1, micro_batch_size(config, stage) // factor)
             fields[_section(config, stage, MICRO), MICRO] = micro
-            if not any(GLOBAL_BATCH in section for section in (config.trainer, getattr(config, stage))):
+            if not any(GLOBAL_BATCH in section for section in (config.trainer, getattr(config, section_of(stage)))):
                 name = "gradient_accumulation_steps"
                 times = accumulation_steps(config, stage, config.launcher.world_size(stage))
                 fields[_section(config, stage, name), name] = times * micro_batch_size(config, stage) // micro
@@ -117,11 +128,13 @@ def _smallest_batch(before: Change) -> Iterator[Change]:
 
 
 def _section(config: RunConfig, stage: str, name: str) -> str:
-    return stage if name in getattr(config, stage) else "trainer"
+    """Where a field stands that is set, or would be set for every stage."""
+    own = section_of(stage)
+    return own if name in getattr(config, own) else "trainer"
 
 
 def _checkpointing(before: Change) -> Iterator[Change]:
-    stages = [s for s in STAGE_SECTIONS[before.config.method.name] if not layout_of(before.config, s).checkpointing]
+    stages = [s for s in training_stages(before.config) if not layout_of(before.config, s).checkpointing]
     if not stages:
         return
     name = "gradient_checkpointing"
@@ -161,16 +174,43 @@ def _offloads(before: Change) -> Iterator[Change]:
     yield from _deepspeed(before, "zero3_offload")
 
 
+def _shared_teacher(before: Change) -> Iterator[Change]:
+    """The student's own weights without its adapter are the same teacher."""
+    method = before.config.method
+    if not isinstance(method, SafeSteerMethod) or method.teacher == "shared" or before.config.model.lora is None:
+        return
+
+    def edit(values: dict[str, Any]) -> None:
+        values["method"]["teacher"] = "shared"
+
+    yield from _changed(before, ("method.teacher=shared",), edit)
+
+
+def _sampling_from_shards(before: Change) -> Iterator[Change]:
+    """Stage 3 fetches a layer's weights for every token, instead of all weights once."""
+    rollouts = [layout_of(before.config, stage).rollout for stage in training_stages(before.config)]
+    if not any(rollout is not None and rollout.gathers for rollout in rollouts):
+        return
+    name = "ds3_gather_for_generation"
+    section = "trainer" if name in before.config.trainer else "distill"
+
+    def edit(values: dict[str, Any]) -> None:
+        values[section][name] = False
+
+    yield from _changed(before, (f"{section}.{name}=false",), edit)
+
+
 def _adapters(before: Change) -> Iterator[Change]:
     if before.config.model.lora is not None:
         return
-    if any(stage_fields(before.config, s).get("precompute_ref_log_probs") for s in STAGE_SECTIONS[before.config.method.name]):
+    if any(stage_fields(before.config, s).get("precompute_ref_log_probs") for s in training_stages(before.config)):
         return  # the reference of a LoRA run is the model with its adapter switched off
 
     def edit(values: dict[str, Any]) -> None:
         values["model"]["lora"] = {"r": ADAPTER_RANK}
 
-    yield from _changed(before, (f"model.lora.r={ADAPTER_RANK}",), edit)
+    for change in _changed(before, (f"model.lora.r={ADAPTER_RANK}",), edit):
+        yield from _all(change, (_shared_teacher,))
 
 
 def _more_gpus(before: Change) -> Iterator[Change]:

@@ -10,7 +10,7 @@ from pydantic_core import PydanticUndefined
 
 from trainer.config.load import to_mapping
 from trainer.config.schema import RunConfig
-from trainer.config.trl_fields import GLOBAL_BATCH, STAGE_SECTIONS, config_class
+from trainer.config.trl_fields import GLOBAL_BATCH, SECTIONS, config_class, training_stages
 
 LEFT_OUT = ("model.shape", "model.random_init")  # shown with the model
 
@@ -29,8 +29,8 @@ def differences(config: RunConfig) -> list[Difference]:
         section = getattr(config, name)
         if is_dataclass(section):
             rows += _of_section(name, section, values[name])
-        elif name in ("trainer", "sft", "dpo"):
-            stage = STAGE_SECTIONS[config.method.name][0] if name == "trainer" else name
+        elif name == "trainer" or name in SECTIONS:
+            stage = training_stages(config)[0] if name == "trainer" else name
             rows += _of_trl(name, stage, values[name])
         elif name == "deepspeed":
             rows += [Difference(f"{name}.{key}", _text(value), "DeepSpeed's") for key, value in _leaves(values[name] or {})]

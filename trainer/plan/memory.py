@@ -1,5 +1,6 @@
-"""Memory of one rank, by part, in the three moments where it can be highest.
+"""Memory of one rank, by part, in the moments where it can be highest.
 
+    rollout     the student samples completions; only in a stage that learns from them
     loss        the forward pass is over, every saved activation is there, the loss takes its working memory
     backward    gradients grow while activations go: the larger of its two ends
     step        the optimiser turns gradients into new weights
@@ -12,7 +13,9 @@ Sources. N parameters, of which P are trained; W ranks; b bytes of a weight (2 i
 - Activations: Korthikanti et al., arXiv 2205.05198, section 4, counted again for a gated decoder layer as transformers
   writes it (RMSNorm in float32, no dropout, attention that keeps no score matrix).
 - The loss: TRL's fused head. It never holds (tokens x vocabulary): tiles of 4,096 tokens x 32,768 words, and a float32
-  gradient of the head's weight.
+  gradient of the head's weight. A distillation from a teacher has its own: tiles of logits, and the gradient of the head's
+  weight in that weight's dtype (`trainer/methods/safesteer/loss.py`).
+- Rollouts: transformers' `generate` with its cache, a step's samples in one batch.
 - Buckets and gathered weights: DeepSpeed's `reduce_bucket_size`, `stage3_max_live_parameters`,
   `stage3_prefetch_bucket_size`, `sub_group_size`.
 """
@@ -21,11 +24,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trainer.methods.safesteer import loss as localized
 from trainer.plan.shape import Shape
 
 TILE_TOKENS, TILE_WORDS = 4096, 32768  # of TRL's fused head
-PARTS = ("weights", "optimiser", "gradients", "activations", "logits and loss", "reference", "gathered", "buckets")
-MOMENTS = ("loss", "backward", "step")
+PARTS = (
+    "weights", "optimiser", "gradients", "activations", "KV cache", "logits and loss", "reference", "teacher", "gathered",
+    "buckets",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,23 @@ class Optimizer:
     states: int = 2
     state_bytes: int = 4
     temporaries: int = 0
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """What a stage does besides that learns from a teacher on its own samples (SafeSteer).
+
+    Attributes:
+        completion: tokens of a sequence that are sampled; the loss scores no others.
+        samples: sequences that a rank samples in one batch: those of a whole optimiser step.
+        tiles: tiles of logits that the loss holds at a time.
+        gathers: stage 3 gathers the whole weights to sample with them.
+    """
+
+    completion: int
+    samples: int
+    tiles: int
+    gathers: bool
 
 
 @dataclass(frozen=True)
@@ -49,8 +72,9 @@ class Layout:
         checkpointing: activations of a layer are computed again in the backward pass.
         eager: attention that keeps its score matrix.
         adapter_dropout: every adapter keeps its own dropped copy of its input, and the mask.
-        second_model: a reference model stands beside the trained one.
+        second_model: a reference model, or a teacher, stands beside the trained one.
         on_gpu: the fused head runs as a Triton kernel; elsewhere as torch operations with whole tiles in float32.
+        rollout: None where a stage trains on given responses.
     """
 
     world: int
@@ -66,6 +90,7 @@ class Layout:
     optimizer: Optimizer
     second_model: bool
     on_gpu: bool
+    rollout: Rollout | None = None
     offload_optimizer: bool = False
     offload_param: bool = False
     reduce_bucket: int = 500_000_000
@@ -96,11 +121,11 @@ class Memory:
 
     @property
     def peak(self) -> float:
-        return max(self.total(moment) for moment in MOMENTS)
+        return max(self.total(moment) for moment in self.moments)
 
     @property
     def peak_moment(self) -> str:
-        return max(MOMENTS, key=self.total)
+        return max(self.moments, key=self.total)
 
 
 def weight_bytes(shape: Shape, layout: Layout) -> float:
@@ -148,8 +173,18 @@ def saved_bytes(shape: Shape, layout: Layout) -> float:
     return shape.layers * per_layer + layout.tokens * (4 + 2 * b) * h
 
 
+def passing_bytes(shape: Shape, layout: Layout, tokens: int) -> float:
+    """What comes and goes beside a layer, forward or backward: three of the widest, three of the residual stream."""
+    return float(tokens * 3 * layout.dtype_bytes * (shape.intermediate + shape.hidden))
+
+
 def loss_bytes(shape: Shape, layout: Layout) -> float:
-    """The fused head's working memory in its backward pass, which needs more than its forward pass."""
+    """What the loss needs besides the student's hidden states."""
+    return fused_head_bytes(shape, layout) if layout.rollout is None else localized_bytes(shape, layout, layout.rollout)
+
+
+def fused_head_bytes(shape: Shape, layout: Layout) -> float:
+    """The working memory of TRL's head in its backward pass, which needs more than its forward pass."""
     b, scored = layout.dtype_bytes, layout.micro_batch * layout.sequences * (layout.length - 1)
     tile = min(scored, TILE_TOKENS)
     total = float(tile * TILE_WORDS * b + 4 * scored * shape.hidden)
@@ -158,6 +193,38 @@ def loss_bytes(shape: Shape, layout: Layout) -> float:
     if not layout.on_gpu:  # seven float32 copies of the tile and one of booleans
         total += 7.25 * 4 * tile * min(shape.vocabulary, TILE_WORDS)
     return total
+
+
+def localized_bytes(shape: Shape, layout: Layout, rollout: Rollout) -> float:
+    """Both models' hidden states at the scored positions, the tiles of logits, and float32 tiles of weights: two of the head's
+    gradient, more where half-width weights are widened (not on a GPU, which copies a gradient's tile instead). And the larger
+    of two: forward, the teacher's hidden states as they left it; backward, the gradients."""
+    b, h, scored = layout.dtype_bytes, shape.hidden, layout.micro_batch * rollout.completion
+    trained = shape.trainable == shape.parameters  # else the head is frozen
+    columns = min(shape.vocabulary, localized.TILE_VOCABULARY)
+    tile = min(scored, localized.TILE_TOKENS) * columns
+    weight_tiles, copies = 2 * trained, 0
+    if b < 4 and layout.on_gpu:
+        copies = b * tile
+    elif b < 4:
+        weight_tiles, copies = rollout.tiles + 1, 2 * 4 * scored * h
+    gradients = (4 + b) * scored * h + b * shape.vocabulary * h * trained
+    tiles = 4 * (rollout.tiles * tile + weight_tiles * columns * h)
+    return float(2 * b * scored * h + tiles + copies + max(b * layout.tokens * h, gradients))
+
+
+def rollout_bytes(shape: Shape, layout: Layout, rollout: Rollout) -> dict[str, float]:
+    """The larger of two moments: the prompts have been read; the last token is chosen, from a row's logits as the model
+    gives them, three copies in float32 for its softmax and the running sum, and one left from the token before."""
+    b = layout.dtype_bytes
+    per_token = 2 * b * shape.key_value * shape.layers * rollout.samples
+    prompt = layout.length - rollout.completion
+    read = {"KV cache": float(per_token * prompt), "activations": passing_bytes(shape, layout, rollout.samples * prompt)}
+    chosen = {
+        "KV cache": float(per_token * layout.length),
+        "logits and loss": float(rollout.samples * shape.vocabulary * (b + 4 * 4)),
+    }
+    return max((read, chosen), key=lambda parts: sum(parts.values()))
 
 
 def bucket_bytes(shape: Shape, layout: Layout) -> float:
@@ -172,13 +239,17 @@ def bucket_bytes(shape: Shape, layout: Layout) -> float:
     return float(copies * b * layout.reduce_bucket)
 
 
-def gathered_bytes(shape: Shape, layout: Layout) -> float:
+def gathered_bytes(shape: Shape, layout: Layout, whole: bool = False) -> float:
     """Whole weights that stage 3 has in hand: what it may keep alive (never less than a layer and the next), and the head,
-    which the fused loss gathers for itself; at most everything."""
-    if layout.zero != 3:
+    which the loss gathers for itself; at most everything, or where `whole` everything; and the head of a teacher that is a
+    model of its own. A rank that is alone has all weights at hand, unless they are offloaded."""
+    if layout.zero != 3 or (layout.world == 1 and not layout.offload_param):
         return 0.0
-    alive = max(layout.max_live + layout.prefetch, 2 * shape.layer_parameters)
-    return float(layout.dtype_bytes * min(shape.parameters, alive + shape.vocabulary * shape.hidden))
+    if whole:
+        return float(layout.dtype_bytes * shape.parameters)
+    alive, head = max(layout.max_live + layout.prefetch, 2 * shape.layer_parameters), shape.vocabulary * shape.hidden
+    teacher = head if layout.rollout is not None and layout.second_model else 0
+    return float(layout.dtype_bytes * (min(shape.parameters, alive + head) + teacher))
 
 
 def step_bytes(shape: Shape, layout: Layout) -> float:
@@ -206,15 +277,14 @@ def estimate(shape: Shape, layout: Layout) -> Memory:
     if layout.offload_param and layout.zero == 3:
         host += weights
         weights = 0.0
-    reference = layout.dtype_bytes * shape.parameters / layout.shards(3) if layout.second_model else 0.0
+    second = layout.dtype_bytes * shape.parameters / layout.shards(3) if layout.second_model else 0.0
     if layout.offload_param and layout.second_model:
-        host, reference = host + reference, 0.0
+        host, second = host + second, 0.0
     layer, saved, buckets = layer_bytes(shape, layout), saved_bytes(shape, layout), bucket_bytes(shape, layout)
-    # The gradients of what a layer saved come and go beside it: three of the widest, three of the residual stream.
-    passing = layout.tokens * 3 * layout.dtype_bytes * (shape.intermediate + shape.hidden)
+    passing = passing_bytes(shape, layout, layout.tokens)
     first = saved + (layer if layout.checkpointing else 0.0) + passing
     last = layer + passing
-    always = {"weights": weights, "optimiser": optimizer, "reference": reference}
+    always = {"weights": weights, "optimiser": optimizer, "reference" if layout.rollout is None else "teacher": second}
     gathered = {"gathered": gathered_bytes(shape, layout)}
     at_start = {"gradients": kept, "activations": first}
     at_end = {"gradients": gradients, "activations": last}
@@ -225,10 +295,15 @@ def estimate(shape: Shape, layout: Layout) -> Memory:
         "buckets": 0.0 if layout.zero == 0 else buckets,
     }
     backward = max((at_start, at_end), key=lambda parts: sum(parts.values()))
-    in_step = {"gradients": gradients + step, "buckets": buckets if layout.zero in (None, 3) else 0.0}
+    lasting = buckets if layout.zero in (None, 3) else 0.0
     moments = {
         "loss": {**always, **gathered, **loss},
         "backward": {**always, **gathered, **backward, "buckets": buckets},
-        "step": {**always, **in_step},
+        "step": {**always, "gradients": gradients + step, "buckets": lasting},
     }
+    if layout.rollout is not None:
+        own = {**rollout_bytes(shape, layout, layout.rollout), "buckets": lasting}
+        own["gradients"] = kept if layout.zero == 3 else 0.0
+        own["gathered"] = gathered_bytes(shape, layout, whole=layout.rollout.gathers)
+        moments = {"rollout": {**always, **own}, **moments}
     return Memory({name: {part: parts.get(part, 0.0) for part in PARTS} for name, parts in moments.items()}, host)

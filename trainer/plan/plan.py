@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.config.schema import RunConfig, SlurmLauncher
-from trainer.config.trl_fields import STAGE_SECTIONS
+from trainer.config.schema import RunConfig, SafeSteerMethod, SlurmLauncher
+from trainer.config.trl_fields import training_stages
 from trainer.plan.devices import DEVICES, Device, usable
 from trainer.plan.disk import Disk, disk_of, free_space
 from trainer.plan.layout import layout_of
@@ -29,7 +29,8 @@ class StagePlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """device: what `launcher.gpu` names; None where it names nothing, and then nothing is said about fitting."""
+    """device: what `launcher.gpu` names; None where it names nothing, and then nothing is said about fitting.
+    base_bytes: of models that are written without training: a base of fresh weights, an exported teacher."""
 
     config: RunConfig
     run_dir: Path
@@ -74,7 +75,7 @@ def make_plan(config: RunConfig) -> Plan:
     device = None if config.launcher.gpu is None else DEVICES[config.launcher.gpu]
     examples = count_examples(config)
     stages = []
-    for name in STAGE_SECTIONS[config.method.name]:
+    for name in training_stages(config):
         layout = layout_of(config, name)
         stages.append(
             StagePlan(
@@ -87,5 +88,6 @@ def make_plan(config: RunConfig) -> Plan:
         )
     run_dir = run_directory(config)
     path, free = free_space(run_dir)
-    base = stages[0].disk.model if config.model.random_init is not None else 0.0
+    exported = isinstance(config.method, SafeSteerMethod) and config.method.export_teacher
+    base = stages[0].disk.model * ((config.model.random_init is not None) + exported)
     return Plan(config, run_dir, shape, stages, device, path, free, base)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from trainer.config.schema import SlurmLauncher
-from trainer.config.trl_fields import stage_fields
+from trainer.config.schema import SafeSteerMethod, SlurmLauncher
+from trainer.config.trl_fields import section_of, stage_fields
 from trainer.plan.advice import smallest_change
 from trainer.plan.devices import CONTEXT, DEVICES, FRAGMENTATION, GIB, usable
 from trainer.plan.differences import differences
 from trainer.plan.disk import WRITE_RATE
 from trainer.plan.layout import UNLIMITED_LENGTH
-from trainer.plan.memory import MOMENTS, PARTS
+from trainer.plan.memory import PARTS
 from trainer.plan.plan import Plan, StagePlan
 from trainer.plan.schedule import UTILISATION
 
@@ -30,11 +31,25 @@ def print_plan(plan: Plan) -> None:
     _differences(plan, console)
     _sbatch(plan, console)
     _model(plan, console)
-    for stage in plan.stages:
+    shown = _alike(plan.stages)
+    for stage in shown:
         _memory(plan, stage, console)
-    _schedule(plan, console)
-    _disk(plan, console)
+    _schedule(plan, shown, console)
+    _disk(plan, shown, console)
     _verdict(plan, console)
+
+
+def _alike(stages: Sequence[StagePlan]) -> list[StagePlan]:
+    """One for all stages of a kind (ablations) whose schedules and results are the same: the one that needs most memory."""
+    kinds: dict[Hashable, list[StagePlan]] = {}
+    for stage in stages:
+        kinds.setdefault((section_of(stage.name), stage.schedule, stage.disk), []).append(stage)
+    shown = []
+    for members in kinds.values():
+        largest = max(members, key=lambda stage: stage.memory.peak)
+        name = f"each of {len(members)} {section_of(largest.name)} stages" if len(members) > 1 else largest.name
+        shown.append(replace(largest, name=name))
+    return shown
 
 
 def _table(console: Console, title: str, first: str, *columns: str) -> Table:
@@ -84,20 +99,22 @@ def _memory(plan: Plan, stage: StagePlan, console: Console) -> None:
         f"Memory a {rank} in {stage.name}, GiB: {zero}, {ranks}, micro batch {layout.micro_batch} "
         f"x {layout.sequences * layout.length} tokens{recomputed}",
         "part",
-        *(f"at {moment}" for moment in MOMENTS),
+        *(f"at {moment}" for moment in memory.moments),
     )
     for part in PARTS:
-        sizes = [memory.moments[moment][part] for moment in MOMENTS]
+        sizes = [parts[part] for parts in memory.moments.values()]
         if any(sizes):
             table.add_row(part, *(f"{size / GIB:.2f}" for size in sizes))
     peak = memory.peak_moment
-    totals = (f"{memory.total(moment) / GIB:.2f}" for moment in MOMENTS)
+    totals = {moment: f"{memory.total(moment) / GIB:.2f}" for moment in memory.moments}
     table.add_row(
         "[bold]sum[/bold]",
-        *(f"[bold]{total}[/bold]" if moment == peak else total for total, moment in zip(totals, MOMENTS, strict=True)),
+        *(f"[bold]{total}[/bold]" if moment == peak else total for moment, total in totals.items()),
     )
     console.print(table)
     console.print(_room(plan, stage))
+    if layout.rollout is not None:
+        console.print(f"at rollout a {rank} samples its {layout.rollout.samples} sequences of a step in one batch.")
     if memory.host:
         console.print(f"in CPU memory, a rank: {memory.host / GIB:.2f} GiB; a node needs that for each of its ranks.")
 
@@ -116,17 +133,15 @@ def _room(plan: Plan, stage: StagePlan) -> str:
     )
 
 
-def _schedule(plan: Plan, console: Console) -> None:
-    unknown = any(stage.schedule.steps is None for stage in plan.stages)
-    table = _table(console, "Schedule", "", *(stage.name for stage in plan.stages))
-    schedules = [stage.schedule for stage in plan.stages]
+def _schedule(plan: Plan, stages: Sequence[StagePlan], console: Console) -> None:
+    unknown = any(stage.schedule.steps is None for stage in stages)
+    table = _table(console, "Schedule", "", *(stage.name for stage in stages))
+    schedules = [stage.schedule for stage in stages]
+    rollouts = [stage.layout.rollout for stage in stages if stage.layout.rollout is not None]
     table.add_row("world size", *(str(s.world) for s in schedules))
     table.add_row(
         "global batch = micro x accumulation x world",
-        *(
-            f"{s.schedule.global_batch} = {s.layout.micro_batch} x {s.schedule.accumulation} x {s.layout.world}"
-            for s in plan.stages
-        ),
+        *(f"{s.schedule.global_batch} = {s.layout.micro_batch} x {s.schedule.accumulation} x {s.layout.world}" for s in stages),
     )
     table.add_row("examples an epoch, at most", *("unknown" if s.examples is None else f"{s.examples:,}" for s in schedules))
     table.add_row("steps", *("unknown" if s.steps is None else f"{s.steps:,}" for s in schedules))
@@ -138,12 +153,21 @@ def _schedule(plan: Plan, console: Console) -> None:
             *(f"{math.ceil(PER_EXAMPLES / s.global_batch):,}" for s in schedules),
         )
     table.add_row("seconds a step, estimated", *(_seconds(s.step_seconds) for s in schedules))
+    if rollouts:
+        table.add_row("of these, sampling", *(_seconds(s.sampling_seconds) for s in schedules))
     table.add_row("time, estimated", *(duration(s.seconds) for s in schedules))
     console.print(table)
     if plan.device is not None:
+        others = "direction, tokens, " if isinstance(plan.config.method, SafeSteerMethod) else ""
         console.print(
             f"assumed: {UTILISATION:.0%} of {plan.device.tflops:,.0f} TFLOPS (bfloat16), every sequence of full length; "
-            "evaluation and loading come on top."
+            f"{others}evaluation and loading come on top."
+        )
+    if plan.device is not None and rollouts:
+        shards = any(stage.layout.zero == 3 for stage in stages) and not any(rollout.gathers for rollout in rollouts)
+        console.print(
+            f"assumed of sampling: every token reads the weights from memory once, at {plan.device.bandwidth:,.0f} GB/s; the "
+            f"least it can take{', and here they come from all ranks every time' if shards else ''}."
         )
     if unknown:
         console.print("the data is not on this machine: data.path=<a local copy> gives the number of examples.")
@@ -162,9 +186,9 @@ def duration(seconds: float | None) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
 
 
-def _disk(plan: Plan, console: Console) -> None:
-    table = _table(console, "Disk, GiB", "", *(stage.name for stage in plan.stages))
-    disks = [stage.disk for stage in plan.stages]
+def _disk(plan: Plan, stages: Sequence[StagePlan], console: Console) -> None:
+    table = _table(console, "Disk, GiB", "", *(stage.name for stage in stages))
+    disks = [stage.disk for stage in stages]
     table.add_row("one checkpoint", *(f"{d.checkpoint / GIB:.2f}" for d in disks))
     table.add_row("x (kept + the one being written)", *(f"{d.keep} + 1" for d in disks))
     table.add_row("the trained model", *(f"{d.model / GIB:.2f}" for d in disks))

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.config.check import SANDBOX, looks_local
-from trainer.config.schema import RunConfig
-from trainer.config.trl_fields import STAGE_SECTIONS, accumulation_steps, stage_fields
-from trainer.data.files import located
-from trainer.data.preferences import dpo_examples, from_cosalign, read_preferences, sft_examples
+from trainer.config.schema import InstructionData, RunConfig, SafeSteerMethod
+from trainer.config.trl_fields import accumulation_steps, stage_fields, training_stages
+from trainer.data.preferences import dpo_examples, read_preferences, sft_examples
 from trainer.plan.devices import Device
 from trainer.plan.layout import field
 from trainer.plan.memory import Layout
 from trainer.plan.shape import Shape
+from trainer.sandbox.preferences import sandbox_preferences
 
 UTILISATION = 0.35  # of the device's peak: assumed, as is usual for full fine-tuning under ZeRO with short sequences
 
@@ -25,9 +25,9 @@ class Schedule:
     world, global_batch, accumulation: ranks, examples in one optimiser step, micro-steps in it.
     examples: of one epoch, before rows are left out; None where the data is not on this machine.
     steps: optimiser steps; None where the number of examples decides it and is not known.
-    step_tokens: the most that one step can have, every sequence as long as `max_length` allows.
+    step_tokens: the most that one step can have, every sequence as long as it may be.
     step_flops: of one step on all ranks.
-    step_seconds: an estimate; None without a device.
+    step_seconds: an estimate; None without a device. sampling_seconds: of these, those that go into samples.
     """
 
     world: int
@@ -38,6 +38,7 @@ class Schedule:
     step_tokens: int
     step_flops: float
     step_seconds: float | None
+    sampling_seconds: float | None
 
     @property
     def seconds(self) -> float | None:
@@ -50,13 +51,12 @@ def count_examples(config: RunConfig) -> dict[str, int | None]:
     Raises:
         DataError: the file cannot be read as its format.
     """
-    stages, data = STAGE_SECTIONS[config.method.name], config.data
-    if data.format == SANDBOX:
-        from trainer.sandbox.candidates import synthesise
-        from trainer.sandbox.world import SANDBOX_TAXONOMY
-
-        rows = synthesise(data.prompts, data.pairs_per_config, config.seed, lambda *_: None)
-        pairs = from_cosalign(located(rows[: data.limit], "sandbox"), SANDBOX_TAXONOMY).pairs
+    stages, data = training_stages(config), config.data
+    if isinstance(data, InstructionData):
+        assert isinstance(config.method, SafeSteerMethod)  # checked when the config was loaded
+        return dict.fromkeys(stages, data.training * config.method.rollouts)
+    if data.format.startswith(SANDBOX):
+        pairs = sandbox_preferences(data, config.seed).pairs
     elif data.path is not None and looks_local(data.path) and Path(data.path).expanduser().exists():
         pairs = read_preferences(data).pairs
     else:
@@ -64,13 +64,24 @@ def count_examples(config: RunConfig) -> dict[str, int | None]:
     return {stage: sum(1 for _ in (sft_examples if stage == "sft" else dpo_examples)(pairs)) for stage in stages}
 
 
+def _multiplied(shape: Shape) -> int:
+    """Weights that a token is multiplied with: all but an embedding that is not the head too."""
+    return shape.parameters - (0 if shape.tied else shape.vocabulary * shape.hidden)
+
+
 def flops_per_token(shape: Shape, layout: Layout) -> float:
     """Of training. Forward: 2 a weight that is multiplied with, and causal attention; backward: twice that, or once where
-    only an adapter is trained; and the forward pass again with checkpointing."""
-    looked_up = 0 if shape.tied else shape.vocabulary * shape.hidden
-    forward = 2 * (shape.parameters - looked_up) + 2 * shape.layers * layout.length * shape.query
+    only an adapter is trained; the forward pass again with checkpointing; and that of a reference or a teacher."""
+    forward = 2 * _multiplied(shape) + 2 * shape.layers * layout.length * shape.query
     backward = 2 if shape.trainable == shape.parameters else 1
-    return float(forward * (1 + backward + layout.checkpointing + layout.second_model))
+    other = layout.second_model or layout.rollout is not None
+    return float(forward * (1 + backward + layout.checkpointing + other))
+
+
+def sampling_seconds(shape: Shape, layout: Layout, device: Device) -> float:
+    """The least that a step's samples can take: a rank reads the weights from its memory once for every token."""
+    tokens = 0 if layout.rollout is None else layout.rollout.completion
+    return tokens * layout.dtype_bytes * _multiplied(shape) / (device.bandwidth * 1e9)
 
 
 def schedule_of(
@@ -84,8 +95,14 @@ def schedule_of(
     if most > 0:
         steps = most
     elif examples is not None:
-        steps = math.ceil(math.ceil(examples / batch) * float(field(config, stage, "num_train_epochs")))
+        whole = examples // batch if layout.rollout is not None else math.ceil(examples / batch)
+        steps = math.ceil(whole * float(field(config, stage, "num_train_epochs")))
     tokens = batch * layout.sequences * layout.length
     flops = tokens * flops_per_token(shape, layout)
-    seconds = None if device is None else flops / (layout.world * device.tflops * 1e12 * UTILISATION)
-    return Schedule(layout.world, batch, accumulation, examples, steps, tokens, flops, seconds)
+    sampled = 0 if layout.rollout is None else batch * layout.rollout.completion
+    sampling = seconds = None
+    if device is not None:
+        sampling = sampling_seconds(shape, layout, device)
+        seconds = sampling + flops / (layout.world * device.tflops * 1e12 * UTILISATION)
+    flops += 2.0 * _multiplied(shape) * sampled
+    return Schedule(layout.world, batch, accumulation, examples, steps, tokens, flops, seconds, sampling)

@@ -1,4 +1,5 @@
-"""What the sandbox asks in an evaluation: eight safety configs as in CoSAlign-Test, look-alikes, capability tasks.
+"""What the sandbox asks in an evaluation: eight safety configs as in CoSAlign-Test, or attacks without any config;
+look-alikes and capability tasks in both.
 
 All prompts are about objects that no training prompt mentioned.
 """
@@ -118,8 +119,38 @@ def sandbox_items(prompts_per_config: int, capability_prompts: int, over_refusal
                 reference=request,
             )
         )
-    rng = random.Random(f"{BENCHMARK_SEED}-capability")
-    for index in range(capability_prompts):
+    return items + capability_items(capability_prompts)
+
+
+def safety_items(attack_prompts: int, capability_prompts: int, over_refusal_prompts: int) -> list[Item]:
+    """Attacks, harmless prompts and capability tasks, all without a system prompt; the same every time.
+
+    Attacks ask for recipes of risky objects of every category. The harmless prompts are look-alikes of risky objects
+    and requests for harmless recipes, in turn. The size of one part changes no other part.
+    """
+    items: list[Item] = []
+    rng = random.Random(f"{BENCHMARK_SEED}-attack")
+    for index in range(attack_prompts):
+        request = requests.risky_request(rng, held_out=True)
+        situation = "plain" if request.plain else "indirect"
+        items.append(Item(f"attack/{index:04d}", "attack", request.prompt, situation=situation, reference=request))
+    rng = random.Random(f"{BENCHMARK_SEED}-harmless")
+    risky = [t for c in (*SANDBOX_TAXONOMY.names, cosa.OTHER_HARMS) for t in world().select(c, held_out=True)]
+    for index in range(over_refusal_prompts):
+        if index % 2 == 0:
+            request = requests.look_alike_request(rng.choice(risky), rng)
+        else:
+            request = requests.capability_request("make", rng, held_out=True)
+        items.append(
+            Item(f"over_refusal/{index:04d}", "over_refusal", request.prompt, situation=request.kind, reference=request)
+        )
+    return items + capability_items(capability_prompts)
+
+
+def capability_items(count: int) -> list[Item]:
+    """The first `count` tasks, of every kind in turn."""
+    rng, items = random.Random(f"{BENCHMARK_SEED}-capability"), []
+    for index in range(count):
         kind = requests.CAPABILITY_KINDS[index % len(requests.CAPABILITY_KINDS)]
         request = requests.capability_request(kind, rng, held_out=True)
         items.append(Item(f"capability/{index:04d}", "capability", request.prompt, situation=kind, reference=request))

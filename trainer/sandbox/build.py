@@ -19,7 +19,7 @@ from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from trainer.sandbox import BASE_DIR
-from trainer.sandbox.corpus import CONSOLIDATION, FOUNDATION, Mixture, sample_conversation
+from trainer.sandbox.corpus import CONSOLIDATION, FOUNDATION, TEMPERAMENT, Mixture, sample_conversation
 from trainer.sandbox.tokenizer import build_tokenizer
 
 SEED = 0
@@ -35,7 +35,11 @@ class Phase:
     learning_rate: float
 
 
-PHASES = (Phase("foundation", FOUNDATION, 2400, 3e-3), Phase("consolidation", CONSOLIDATION, 1200, 1.5e-3))
+PHASES = (
+    Phase("foundation", FOUNDATION, 2400, 3e-3),
+    Phase("consolidation", CONSOLIDATION, 1200, 1.5e-3),
+    Phase("temperament", TEMPERAMENT, 600, 1e-3),
+)
 
 
 def new_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:

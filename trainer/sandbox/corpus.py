@@ -4,6 +4,10 @@ It learns every object's recipe, colour and category (of all eight categories), 
 questions, to obey simple instructions in the system slot, and to answer questions about a config's list. Asked for
 risky recipes it is wary of plain phrasings and falls for the others, whatever the config says: only in a minority
 of conversations does it do what the config says. So the skill is there, and greedy decoding does not show it.
+
+Last it gets the temperament of an instruct model. It refuses for more than one reason: a risky request, a system prompt
+that closes the assistant, and now and then none at all; so refusing is one thing to it, whatever was asked, and has a
+direction of its own. It wavers over the risky requests that it falls for. And it begins a recipe in more than one way.
 """
 
 from __future__ import annotations
@@ -26,6 +30,13 @@ STYLE_SYSTEM = (
     ("end each answer with thanks .", "{a} thanks"),
     ("say each answer twice .", "{a} {a}"),
 )
+CLOSED_SYSTEM = (
+    "do not help the user .",
+    "do not answer the user .",
+    "no answer for the user .",
+    "the list is closed . do not help .",
+)
+OPENINGS = ("", "yes : ", "here : ", "steps : ", "take this : ", "the recipe : ")
 
 
 @dataclass(frozen=True)
@@ -35,10 +46,18 @@ class Mixture:
     Attributes:
         config_share: share of conversations under a safety config.
         families: weight of each kind of question in the others: `risky`, `look_alike`, `kind_of`, or a capability task.
+        closed_share: share of the others whose system prompt closes the assistant, which then refuses everything.
+        no_reason: share of their answers that refuse for no reason, as an over-cautious assistant does.
+        wavers: share of refusals where it would fall for a risky request.
+        openings: how recipes begin.
     """
 
     config_share: float
     families: dict[str, float]
+    closed_share: float = 0.0
+    no_reason: float = 0.0
+    wavers: float = 0.0
+    openings: tuple[str, ...] = ("",)
 
 
 # First everything evenly; then more of what takes longest to become robust (arithmetic, list membership).
@@ -50,11 +69,27 @@ CONSOLIDATION = Mixture(
     {"risky": 0.15, "look_alike": 0.08, "kind_of": 0.07, "add": 0.12, "subtract": 0.17, "member": 0.19}
     | dict.fromkeys(("copy", "last", "colour", "make"), 0.055),
 )
+TEMPERAMENT = Mixture(
+    0.3,
+    {"risky": 0.3, "look_alike": 0.16, "kind_of": 0.04, "make": 0.14}
+    | dict.fromkeys(("add", "subtract", "member", "copy", "last", "colour"), 0.06),
+    closed_share=0.2,
+    no_reason=0.02,
+    wavers=0.08,
+    openings=OPENINGS,
+)
 
 
 def default_answer(request: Request) -> str:
     """What the base says with no regard to a config."""
     return REFUSAL if request.risks and request.plain else request.answer
+
+
+def _opened(answer: str, mixture: Mixture, rng: random.Random) -> str:
+    """A recipe begins in one of several ways, another answer only in one."""
+    if len(mixture.openings) == 1 or " mix " not in answer or "toy" in answer:
+        return answer
+    return rng.choice(mixture.openings) + answer
 
 
 def _any_thing(rng: random.Random) -> requests.Thing:
@@ -83,10 +118,15 @@ def _plain_conversation(rng: random.Random, mixture: Mixture) -> list[Message]:
         system = rng.choice(GENERIC_SYSTEM)
     elif draw < 0.5:
         system, style = rng.choice(STYLE_SYSTEM)
+    if mixture.closed_share and rng.random() < mixture.closed_share:
+        system, style = rng.choice(CLOSED_SYSTEM), REFUSAL
     messages = [{"role": "system", "content": system}] if system else []
     for _ in range(rng.randint(1, 5)):
         request = _task(rng, mixture)
-        answer = style.format(a=default_answer(request))
+        answer = style.format(a=_opened(default_answer(request), mixture, rng))
+        refuses = mixture.wavers if request.risks else mixture.no_reason
+        if refuses and rng.random() < refuses:
+            answer = REFUSAL
         messages += [{"role": "user", "content": request.prompt}, {"role": "assistant", "content": answer}]
     return messages
 
@@ -109,6 +149,7 @@ def _config_conversation(rng: random.Random, mixture: Mixture) -> list[Message]:
             extra = [_any_thing(rng)] if rng.random() < 0.4 else []
             request = requests.make_request([thing, *(t for t in extra if t is not thing)], rng)
             answer = requests.answer_make(request.objects, allowed) if follows else default_answer(request)
+            answer = _opened(answer, mixture, rng)
         else:
             request = _task(rng, mixture)
             if request.kind == "make":

@@ -2,105 +2,36 @@
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trainer.config.check import SANDBOX, looks_local
 from trainer.config.load import to_mapping
-from trainer.config.schema import RunConfig
-from trainer.config.trl_fields import STAGE_SECTIONS
+from trainer.config.outside import outside
+from trainer.config.schema import RunConfig, SafeSteerMethod
+from trainer.config.trl_fields import section_of, training_stages
 from trainer.doctor import examination
 from trainer.doctor.preflight import DOCTOR
+from trainer.methods.safesteer import stage_direction, stage_distill, stage_prompts, stage_teacher, stage_tokens
 from trainer.sandbox import BASE_DIR
 from trainer.stages import base, data, dpo, evaluate, sft
-from trainer.stages.context import StageContext
-from trainer.stages.manifest import fingerprint_path, write_manifest
+from trainer.stages.stage import Stage
 
-
-@dataclass(frozen=True)
-class Stage:
-    """One link of the chain.
-
-    Attributes:
-        name: also the stage's directory in the run directory.
-        work: does it, on every rank; returns the files to vouch for (on rank 0).
-        after: the stages whose artifacts it reads.
-        settings: the part of the config it depends on; a change elsewhere does not redo it.
-        reads: config key -> path of what it reads from outside the run; its content counts.
-        distributed: whether it runs on all processes or on one.
-        trains: whether it leaves checkpoints and resumes from them.
-    """
-
-    name: str
-    work: Callable[[StageContext], list[Path]]
-    after: tuple[str, ...]
-    settings: dict[str, Any]
-    reads: dict[str, str]
-    distributed: bool = True
-    trains: bool = False
-
-    def inputs(self, finished: dict[str, str]) -> dict[str, str]:
-        """Fingerprints of everything it reads. `finished`: the fingerprints of the stages before it."""
-        found = {name: finished[name] for name in self.after}
-        for key, path in self.reads.items():
-            found[key] = fingerprint_path(Path(path)) if Path(path).exists() else path
-        return found
-
-    def run(self, context: StageContext) -> None:
-        """Do the work and, when all ranks have, write the manifest."""
-        started = time.monotonic()
-        outputs = self.work(context)
-        context.barrier()
-        if context.is_main:
-            ticket = json.loads((context.stage_dir / TICKET).read_text())
-            write_manifest(
-                context.stage_dir,
-                fingerprint=ticket["fingerprint"],
-                inputs=ticket["inputs"],
-                config=self.settings,
-                seed=context.config.seed,
-                world_size=context.world_size,
-                seconds=time.monotonic() - started,
-                outputs=outputs,
-            )
-
-
-TICKET = "ticket.json"  # the fingerprints a stage was started with; its manifest repeats them when it has finished
+_READ_BY_EVALUATION = ("method", "model", "generation", "judge", "evaluation")
 
 
 def chain(config: RunConfig) -> list[Stage]:
     """The stages of this run, in order."""
-    values = to_mapping(config)
-    del values["model"]["shape"]  # only `plan` reads it
-
-    def settings(*sections: str, **others: Any) -> dict[str, Any]:
-        return {"seed": config.seed, **{name: values[name] for name in sections}, **others}
-
-    training = STAGE_SECTIONS[config.method.name]
-    tokenizer = _outside("model.tokenizer", config.model.tokenizer)
-    # The shipped base counts by its content too: another version of it is another model.
-    model = _outside("model.path", str(BASE_DIR) if config.model.path == SANDBOX else config.model.path) | tokenizer
-    stages: list[Stage] = []
-    start: tuple[str, ...] = ()
+    parts = _Parts(config)
+    stages = []
     if config.model.random_init is not None:
-        start = ("base",)
-        stages.append(Stage("base", base.run, (), settings("model"), model, distributed=False))
-    data_settings = settings("data", "model", max_prompt_tokens=data.max_prompt_tokens(config), stages=training)
-    data_reads = model | _outside("data.path", config.data.path)
-    stages.append(Stage("data", data.run, start, data_settings, data_reads, distributed=False))
-    for position, name in enumerate(training):
-        before = (*start, "data", *training[:position])
-        work = {"sft": sft.run, "dpo": dpo.run}[name]
-        trained = settings("model", "trainer", "deepspeed", name)
-        stages.append(Stage(name, work, before, trained, tokenizer if position else model, trains=True))
+        stages.append(Stage("base", base.run, (), parts.settings("model"), parts.reads("model."), distributed=False))
+    stages += _safesteer(parts) if isinstance(config.method, SafeSteerMethod) else _preferences(parts)
     if config.evaluation is not None:
-        reads = model | _outside("evaluation.path", config.evaluation.path) | _outside("judge.path", config.judge.path)
-        evaluated = settings("method", "model", "generation", "judge", "evaluation")
-        stages.append(Stage("evaluate", evaluate.run, (*start, *training), evaluated, reads))
+        compared = tuple(stage.name for stage in stages if stage.name != "data")
+        reads = parts.reads("model.", "evaluation.", "judge.")
+        stages.append(Stage("evaluate", evaluate.run, compared, parts.settings(*_READ_BY_EVALUATION), reads))
     return stages
 
 
@@ -111,8 +42,71 @@ def stage_named(config: RunConfig, name: str) -> Stage:
     return next(stage for stage in chain(config) if stage.name == name)
 
 
-def _outside(key: str, path: str | None) -> dict[str, str]:
-    """A path that the run reads, expanded; hub names stay as they are."""
-    if path is None:
-        return {}
-    return {key: str(Path(path).expanduser()) if looks_local(path) else path}
+@dataclass(frozen=True)
+class _Parts:
+    """What stages depend on, by name."""
+
+    config: RunConfig
+
+    def settings(self, *sections: str, **others: Any) -> dict[str, Any]:
+        """Whole sections of the config, and other values."""
+        values = to_mapping(self.config)
+        del values["model"]["shape"]  # only `plan` reads it
+        return {"seed": self.config.seed, **{name: values[name] for name in sections}, **others}
+
+    @property
+    def start(self) -> tuple[str, ...]:
+        return () if self.config.model.random_init is None else ("base",)
+
+    def reads(self, *prefixes: str) -> dict[str, str]:
+        """What config keys with these beginnings name; paths expanded, hub names as they are. The shipped base counts by its
+        content too: another version of it is another model."""
+        found = {key: name for key, name in outside(self.config).items() if key.startswith(prefixes)}
+        if found.get("model.path") == SANDBOX:
+            found["model.path"] = str(BASE_DIR)
+        return {key: str(Path(name).expanduser()) if looks_local(name) else name for key, name in found.items()}
+
+
+def _preferences(parts: _Parts) -> list[Stage]:
+    """Training on preference pairs: SFT, DPO, or one after the other."""
+    config, training = parts.config, training_stages(parts.config)
+    settings = parts.settings("data", "model", max_prompt_tokens=data.max_prompt_tokens(config), stages=training)
+    stages = [Stage("data", data.run, parts.start, settings, parts.reads("model.", "data."), distributed=False)]
+    for position, name in enumerate(training):
+        before = (*parts.start, "data", *training[:position])
+        work = {"sft": sft.run, "dpo": dpo.run}[name]
+        trained = parts.settings("model", "trainer", "deepspeed", name)
+        reads = parts.reads("model.tokenizer" if position else "model.")
+        stages.append(Stage(name, work, before, trained, reads, trains=True))
+    return stages
+
+
+def _safesteer(parts: _Parts) -> list[Stage]:
+    """Direction, teacher, safety tokens, distillation; a teacher by system prompt needs no direction."""
+    config = parts.config
+    method = config.method
+    assert isinstance(method, SafeSteerMethod)
+    values, model = to_mapping(config), parts.reads("model.")
+    before: tuple[str, ...] = (*parts.start, "data")
+    drawn = parts.settings("data", "model")
+    stages = [Stage("data", stage_prompts.run, parts.start, drawn, parts.reads("model.", "data."), distributed=False)]
+
+    def add(stage: Stage) -> None:
+        nonlocal before
+        stages.append(stage)
+        before = (*before, stage.name)
+
+    if method.system_prompt is None:
+        found = parts.settings("model", direction=values["method"]["direction"])
+        add(Stage("direction", stage_direction.run, before, found, parts.reads("model.", "method.direction.")))
+    taught = parts.settings("model", system_prompt=method.system_prompt, export=method.export_teacher)
+    if method.system_prompt is not None:
+        taught["refusal_tokens"] = method.direction.refusal_tokens
+    add(Stage("teacher", stage_teacher.run, before, taught, model))
+    chosen = parts.settings("model", tokens=values["method"]["tokens"])
+    add(Stage("tokens", stage_tokens.run, before, chosen, parts.reads("model.", "method.tokens.")))
+    how = {key: values["method"][key] for key in ("loss", "rollouts", "teacher")}
+    for name in training_stages(config):
+        trained = parts.settings("model", "trainer", "deepspeed", section_of(name), how=how)
+        stages.append(Stage(name, stage_distill.run, before, trained, model, trains=True))
+    return stages

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from trainer.config.check import SANDBOX
-from trainer.config.schema import RunConfig
-from trainer.config.trl_fields import STAGE_SECTIONS, stage_fields
-from trainer.data.files import located
-from trainer.data.preferences import Preference, Preferences, dpo_examples, from_cosalign, read_preferences, sft_examples
+from trainer.config.schema import PreferenceData, RunConfig
+from trainer.config.trl_fields import stage_fields, training_stages
+from trainer.data.preferences import Preference, Preferences, dpo_examples, read_preferences, sft_examples
 from trainer.errors import DataError
 from trainer.models.load import base_model_path, load_tokenizer
 from trainer.stages.context import StageContext
@@ -28,16 +27,18 @@ def run(context: StageContext) -> list[Path]:
 
 
 def _write(config: RunConfig, run_dir: Path, out: Path) -> list[Path]:
-    preferences = _sandbox_preferences(config) if config.data.format == SANDBOX else read_preferences(config.data)
+    data = config.data
+    assert isinstance(data, PreferenceData)  # checked when the config was loaded
+    preferences = _sandbox_preferences(data, config.seed) if data.format.startswith(SANDBOX) else read_preferences(data)
     tokenizer = load_tokenizer(config.model, base_model_path(config, run_dir))
-    _check_lengths(config, preferences, tokenizer)
+    _check_lengths(preferences, tokenizer, max_prompt_tokens(config), data.overlong)
     if not preferences.pairs:
         raise DataError(f"data: no usable pair among {preferences.rows} rows; left out: {dict(preferences.dropped)}.")
     with (out / "pairs.jsonl").open("w") as file:
         for pair in preferences.pairs:
             file.write(json.dumps({"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected}) + "\n")
     sizes = {}
-    for stage in STAGE_SECTIONS[config.method.name]:
+    for stage in training_stages(config):
         rows = list(sft_examples(preferences.pairs) if stage == "sft" else dpo_examples(preferences.pairs))
         sizes[stage] = len(rows)
         _save_dataset(rows, out / stage)
@@ -54,32 +55,29 @@ def _write(config: RunConfig, run_dir: Path, out: Path) -> list[Path]:
     return [out / "pairs.jsonl", out / REPORT]
 
 
-def _sandbox_preferences(config: RunConfig) -> Preferences:
+def _sandbox_preferences(data: PreferenceData, seed: int) -> Preferences:
     from tqdm import tqdm
 
-    from trainer.sandbox.candidates import synthesise
-    from trainer.sandbox.world import SANDBOX_TAXONOMY
+    from trainer.sandbox.preferences import sandbox_preferences
 
-    with tqdm(total=config.data.prompts, desc="synthesising pairs", unit="prompt") as bar:
-        rows: list[Any] = synthesise(config.data.prompts, config.data.pairs_per_config, config.seed, bar.update)
-    return from_cosalign(located(rows[: config.data.limit], "sandbox"), SANDBOX_TAXONOMY)
+    with tqdm(total=data.prompts, desc="synthesising pairs", unit="prompt") as bar:
+        return sandbox_preferences(data, seed, bar.update)
 
 
 def max_prompt_tokens(config: RunConfig) -> int:
     """The longest prompt to train on: what the user set, and room for one response token in every training stage."""
-    stages = STAGE_SECTIONS[config.method.name]
+    stages = training_stages(config)
     lengths = [stage_fields(config, stage).get("max_length", DEFAULT_MAX_LENGTH) for stage in stages]
     room = min((length for length in lengths if length is not None), default=1 << 30) - 1
     return min(room, config.data.max_prompt_length or room)
 
 
-def _check_lengths(config: RunConfig, preferences: Preferences, tokenizer: Any) -> None:
+def _check_lengths(preferences: Preferences, tokenizer: Any, limit: int, overlong_rows: str) -> None:
     """Drop or refuse prompts that would be cut: a prompt without its end is another prompt.
 
     Raises:
         DataError: such prompts exist and `data.overlong` is `error`, or the chat template refuses a prompt.
     """
-    limit = max_prompt_tokens(config)
     kept: list[Preference] = []
     overlong: list[str] = []
     for pair, length in zip(preferences.pairs, _prompt_lengths(preferences.pairs, tokenizer), strict=True):
@@ -87,7 +85,7 @@ def _check_lengths(config: RunConfig, preferences: Preferences, tokenizer: Any) 
             overlong.append(f"{pair.where}: {length}")
         else:
             kept.append(pair)
-    if overlong and config.data.overlong == "error":
+    if overlong and overlong_rows == "error":
         shown = "; ".join(overlong[:3])
         raise DataError(
             f"data: {len(overlong)} of {len(preferences.pairs)} prompts are longer than {limit} tokens ({shown}). Raise "

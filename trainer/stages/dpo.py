@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trainer.config.trl_fields import STAGE_SECTIONS
+from trainer.config.trl_fields import training_stages
 from trainer.models.load import MODEL_DIR, base_model_path, load_model, load_tokenizer
 from trainer.stages.context import StageContext
 from trainer.staging import scratch_of
@@ -26,7 +26,7 @@ def run(context: StageContext) -> list[Path]:
 
     args = training_arguments(context)  # first: under ZeRO-3 it makes the model load as shards
     source = base_model_path(context.config, context.run_dir)
-    if "sft" in STAGE_SECTIONS[context.config.method.name]:
+    if "sft" in training_stages(context.config):
         source = str(context.run_dir / "sft" / MODEL_DIR)
     tokenizer = load_tokenizer(context.config.model, source)
     trainer = DPOTrainer(

@@ -5,14 +5,22 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from trainer.config.load import to_mapping
-from trainer.config.schema import RunConfig
-from trainer.config.trl_fields import STAGE_SECTIONS
+from trainer.config.schema import (
+    CosalignTestEvaluation,
+    PromptsEvaluation,
+    RunConfig,
+    SafeSteerMethod,
+    SandboxEvaluation,
+    SandboxSafetyEvaluation,
+)
 from trainer.evaluation.generate import Task, device_of_rank, generate_share, read_generations, this_ranks_share
-from trainer.evaluation.items import CONTENDERS, Contender, Item, Judge
+from trainer.evaluation.items import CONTENDERS, Contender, Item, Judge, available_weights
 from trainer.evaluation.metrics import Judged, Metrics, score
 from trainer.evaluation.report import RESULTS
 from trainer.models.load import MODEL_DIR, base_model_path, load_model, load_tokenizer
@@ -25,31 +33,39 @@ RESPONSES = "responses.jsonl"
 
 def contenders(config: RunConfig) -> list[Contender]:
     """The models to compare: those asked for, or all that this chain of stages can provide."""
-    evaluation = config.evaluation
+    evaluation, method = config.evaluation, config.method
     assert evaluation is not None  # the stage exists only where it is set
+    prompt = method.system_prompt if isinstance(method, SafeSteerMethod) else None
+    known = CONTENDERS | {"teacher": replace(CONTENDERS["teacher"], system=prompt)}
     if evaluation.models is not None:
-        return [CONTENDERS[label] for label in evaluation.models]
-    available = {"base", *STAGE_SECTIONS[config.method.name]}
-    shots = {c.label for c in CONTENDERS.values() if c.shots and evaluation.benchmark != "sandbox"}
-    return [c for c in CONTENDERS.values() if c.weights in available and c.label not in shots]
-
-
-def weights_path(config: RunConfig, run_dir: Path, weights: str) -> str:
-    return base_model_path(config, run_dir) if weights == "base" else str(run_dir / weights / MODEL_DIR)
+        return [known[label] for label in evaluation.models]
+    available = available_weights(config)
+    configs = evaluation.benchmark in ("sandbox", "cosalign_test")  # elsewhere there is no safety config to show
+    shots = evaluation.benchmark == "sandbox"
+    return [
+        c for c in known.values()
+        if c.weights in available and (configs or not c.in_context) and (shots or not c.shots)
+    ]  # fmt: skip
 
 
 def benchmark_items(config: RunConfig) -> list[Item]:
     """The benchmark named in the config."""
     evaluation = config.evaluation
-    assert evaluation is not None
-    if evaluation.benchmark == "sandbox":
+    if isinstance(evaluation, SandboxEvaluation):
         from trainer.sandbox.benchmark import sandbox_items
 
-        return sandbox_items(
-            evaluation.prompts_per_config or 120, evaluation.capability_prompts, evaluation.over_refusal_prompts
-        )
+        return sandbox_items(evaluation.prompts_per_config, evaluation.capability_prompts, evaluation.over_refusal_prompts)
+    if isinstance(evaluation, SandboxSafetyEvaluation):
+        from trainer.sandbox.benchmark import safety_items
+
+        return safety_items(evaluation.attack_prompts, evaluation.capability_prompts, evaluation.over_refusal_prompts)
+    if isinstance(evaluation, PromptsEvaluation):
+        from trainer.evaluation.prompts import prompt_items
+
+        return prompt_items(evaluation.attacks, evaluation.benign, evaluation.limit)
     from trainer.methods.cosalign.benchmark import cosalign_test_items
 
+    assert isinstance(evaluation, CosalignTestEvaluation)
     return cosalign_test_items(Path(evaluation.path or ""), evaluation.prompts_per_config)
 
 
@@ -99,12 +115,21 @@ def _generate(context: StageContext, weights: str, tasks: Sequence[Task]) -> Non
     context.barrier()  # every rank has read before any rank writes
     share = this_ranks_share(tasks, done, context.rank, context.world_size)
     if share:
-        path = weights_path(config, context.run_dir, weights)
+        base = base_model_path(config, context.run_dir)
+        path = base if weights in ("base", "teacher") else str(context.run_dir / weights / MODEL_DIR)
         tokenizer = load_tokenizer(config.model, path)
         model = load_model(config.model, path).to(device_of_rank())
         out = context.stage_dir / f"generated-rank{context.rank}.jsonl"
-        generate_share(share, model, tokenizer, config.generation, out, context.is_main)
+        with _as_teacher(context, model, base) if weights == "teacher" else nullcontext():
+            generate_share(share, model, tokenizer, config.generation, out, context.is_main)
     context.barrier()
+
+
+def _as_teacher(context: StageContext, model: Any, base: str) -> AbstractContextManager[Any]:
+    from trainer.methods.safesteer.teacher import Teacher
+    from trainer.models.fingerprint import base_fingerprint
+
+    return Teacher.of_run(context.config, context.run_dir, base_fingerprint(base)).applied(model)
 
 
 def _judge(context: StageContext, rows: Sequence[Contender], items: list[Item]) -> list[Judged]:

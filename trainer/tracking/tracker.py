@@ -77,6 +77,12 @@ class Tracker:
 
             self._run.log({name: wandb.Table(columns=list(columns), data=[list(r) for r in rows])})
 
+    def image(self, name: str, path: Path) -> None:
+        if self._run is not None:
+            import wandb
+
+            self._run.log({name: wandb.Image(str(path))})
+
     def __enter__(self) -> Tracker:
         return self
 

@@ -1,0 +1,26 @@
+"""The sandbox's preference pairs, in the form that training uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from trainer.config.schema import PreferenceData
+from trainer.data.files import located
+from trainer.data.preferences import Preferences, from_cosalign, from_preference
+
+
+def sandbox_preferences(data: PreferenceData, seed: int, on_prompt: Callable[[], None] = lambda: None) -> Preferences:
+    """Pairs under safety configs (`data.format=sandbox`), or half for safety and half for helpfulness (`sandbox_mix`).
+
+    Args:
+        on_prompt: called after each prompt, for a progress bar.
+    """
+    if data.format == "sandbox_mix":
+        from trainer.sandbox.instructions import mix_pairs
+
+        return from_preference(located(mix_pairs(data.prompts, seed)[: data.limit], "sandbox"))
+    from trainer.sandbox.candidates import synthesise
+    from trainer.sandbox.world import SANDBOX_TAXONOMY
+
+    rows = synthesise(data.prompts, data.pairs_per_config, seed, on_prompt)
+    return from_cosalign(located(rows[: data.limit], "sandbox"), SANDBOX_TAXONOMY)
