@@ -5,12 +5,12 @@
 Each case is a process of its own: a random Llama, prompts of 24 tokens, 16 sequences a step in two micro-steps. The references
 are TRL's DistillationTrainer as it comes (beta = 1, its chunked kernel, a second model as the teacher) and, for the LoRA cases,
 the same with the same LoRA. Heads are tied to the embeddings; vocabularies have 32,000 and 152,000 tokens. The cases of one
-vocabulary are alive at once and take turns, a step each, so that a busy machine hits all: memory for all five is needed.
+vocabulary are alive at once and take turns, a step each, so that a busy machine hits all; memory for all five is needed.
 
 What was done to give all the same work:
 - The end token is one that no head has, so that every completion is of full length. Every prompt has one length too.
 - One micro-batch size, no gradient checkpointing, rows in order, temperature 1, no dropout.
-- GKDTrainer has lmbda = 1 (only its own samples) and beta = 1. Left as they are: it samples for each micro-step where the others
+- GKDTrainer has lmbda = 1 (only its own samples) and beta = 1. Left as is: it samples for each micro-step where the others
   sample once a step, and it makes the logits of the prompt's positions too.
 - SafeSteerTrainer looks at the refusals of one probe a sequence, the proportion of the paper's 32 and 32. The others do nothing
   of the kind; the column `probes` is that time, and it is part of the step's.
@@ -67,7 +67,7 @@ LIBRARIES = ("torch", "transformers", "trl", "peft")
 
 
 class Meter(TrainerCallback):
-    """Steps when it is told to. Seconds of every step and of the methods it watches; the last step's peak of allocated bytes."""
+    """Steps when told to; keeps the seconds of every step and of the methods it watches, and the last step's peak of bytes."""
 
     def __init__(self, turns: Connection):
         self.times: dict[str, list[float]] = {part: [] for part in PARTS}

@@ -67,7 +67,7 @@ def test_a_sweep_is_one_array_and_the_same_command_submits_only_its_holes(cluste
 
 @pytest.mark.slow
 def test_an_optimising_sweep_waits_for_its_jobs(cluster: Cluster, tmp_path: Path) -> None:
-    evaluation = ("models=[sft]", "prompts_per_config=2", "capability_prompts=7", "over_refusal_prompts=2", "resamples=20")
+    evaluation = ("models=[sft]", "prompts=2", "capability_prompts=7", "over_refusal_prompts=2", "resamples=20")
     output = sweep(
         cluster, "run.name=o", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=2", "data.prompts=20",
         "run.objective=sft/capability", "trainer.learning_rate=tag(log,interval(1e-6,1e-2))",

@@ -37,7 +37,7 @@ def problems(*overrides: str) -> list[str]:
         (("distill.vllm_mode=server",), "distill.vllm_mode: is set by nothing"),
         (("distill.beta=0.5",), "distill.beta: is set by method.loss"),
         (("+sft.learning_rate=1e-5",), "sft: method=safesteer has no sft stage"),
-        (("data.training=3",), "data.training: 3 prompts x method.rollouts=8 do not fill one step of 32 samples"),
+        (("data.limit=3",), "data.limit: 3 prompts x method.rollouts=8 do not fill one step of 32 samples"),
         (("evaluation.models=[base,sft]",), "evaluation.models: sft is the model of stage sft"),
         (("evaluation.models=[base,safestear]",), "evaluation.models: unknown 'safestear'; did you mean safesteer?"),
         (("evaluation=prompts",), "evaluation.attacks: there is nothing to ask"),
@@ -75,11 +75,11 @@ def test_each_published_model_has_its_published_values(
     assert config.distill["learning_rate"] == rate
     assert (config.method.tokens.horizon, config.method.tokens.min_probability) == (horizon, least)
     assert (config.method.tokens.rollouts, config.method.tokens.votes, config.method.tokens.size) == (8, 200, 50)
-    assert (config.method.rollouts, config.trainer["train_batch_size"], config.data.training, config.seed) == (8, 32, 100, 42)  # type: ignore[union-attr]
+    assert (config.method.rollouts, config.trainer["train_batch_size"], config.data.limit, config.seed) == (8, 32, 100, 42)  # type: ignore[union-attr]
 
 
 def test_a_model_that_was_not_published_needs_a_rate() -> None:
-    with pytest.raises(ConfigError, match="distill.learning_rate: must be set"):
+    with pytest.raises(ConfigError, match=r"distill\.learning_rate: must be set"):
         load_config(composed(["experiment=paper/safesteer", "model=llama31_8b", "evaluation=none"]))
 
 

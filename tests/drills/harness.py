@@ -39,7 +39,7 @@ ARGUMENTS = (
 )
 EVALUATED = (  # what is evaluated, where `evaluation=none` does not leave it out
     "evaluation.models=[base,sft]",
-    "evaluation.prompts_per_config=2",
+    "evaluation.prompts=2",
     "evaluation.capability_prompts=14",
     "evaluation.over_refusal_prompts=6",
     "evaluation.resamples=50",

@@ -169,7 +169,7 @@ def test_ablations_that_are_alike_share_a_table(somewhere: Path, capsys: pytest.
 
 
 def test_a_distillation_has_the_length_of_prompt_and_completion_and_leaves_out_what_fills_no_step() -> None:
-    config = config_of(*SAFESTEER, "data.training=101", "data.max_prompt_length=100", "distill.max_completion_length=60")
+    config = config_of(*SAFESTEER, "data.limit=101", "data.max_prompt_length=100", "distill.max_completion_length=60")
     (stage,) = make_plan(config).stages
     assert stage.layout.length == 160 and stage.layout.rollout is not None and stage.layout.rollout.completion == 60
     assert stage.schedule.steps == 101 * 8 // 32

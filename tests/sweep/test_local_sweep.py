@@ -63,7 +63,7 @@ def test_the_keyboard_stops_a_sweep_in_good_order(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_optuna_chooses_runs_by_their_results_and_goes_on(tmp_path: Path) -> None:
-    evaluation = ("models=[sft]", "prompts_per_config=2", "capability_prompts=7", "over_refusal_prompts=2", "resamples=20")
+    evaluation = ("models=[sft]", "prompts=2", "capability_prompts=7", "over_refusal_prompts=2", "resamples=20")
     command = (
         "-m", *QUICK, "run.name=o", "hydra/sweeper=optuna", "data.prompts=20",
         "run.objective=sft/capability", "hydra.sweeper.n_trials=2", "trainer.learning_rate=tag(log,interval(1e-6,1e-2))",

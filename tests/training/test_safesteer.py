@@ -124,7 +124,7 @@ def test_a_whole_run_compares_the_student_with_base_teacher_and_ablations(single
 
     keel(
         *RUN, *_from(single), "method.ablations=[full_vocab,random_tokens]", "trainer.max_steps=2", "launcher.processes=2",
-        "evaluation.attack_prompts=12", "evaluation.over_refusal_prompts=12", "evaluation.capability_prompts=14",
+        "evaluation.prompts=12", "evaluation.over_refusal_prompts=12", "evaluation.capability_prompts=14",
         "evaluation.resamples=50", cwd=tmp_path,
     )  # fmt: skip
     run_dir = tmp_path / "runs" / "run"

@@ -137,12 +137,12 @@ def _method_problems(config: RunConfig, base_dir: Path) -> list[str]:
     if len(set(method.ablations)) < len(method.ablations):
         problems.append("method.ablations: names one twice; remove it there.")
     if isinstance(config.data, InstructionData) and batch_fields_are_sound(config, "distill"):
-        rows, world = config.data.training * method.rollouts, config.launcher.world_size("distill")
+        rows, world = config.data.limit * method.rollouts, config.launcher.world_size("distill")
         with suppress(ValueError):  # a batch that does not divide is reported elsewhere
             batch = micro_batch_size(config, "distill") * accumulation_steps(config, "distill", world) * world
             if rows < batch:
                 problems.append(
-                    f"data.training: {config.data.training} prompts x method.rollouts={method.rollouts} do not fill one step "
+                    f"data.limit: {config.data.limit} prompts x method.rollouts={method.rollouts} do not fill one step "
                     f"of {batch} samples; raise one of the two, or lower trainer.train_batch_size."
                 )
     return problems

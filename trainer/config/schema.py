@@ -203,7 +203,7 @@ class InstructionData:
     prompts: likewise, the harmful prompts to train on; null draws them from `harmful`.
     split: which split of hub datasets.
     direction, validation: instructions of each kind to find the direction with, and to choose it by.
-    training: harmful prompts to train on.
+    limit: harmful prompts to train on.
     max_prompt_length: longer prompts (in tokens, the chat template included) are left out.
     """
 
@@ -214,7 +214,7 @@ class InstructionData:
     split: str = "train"
     direction: int = Field(128, gt=0)
     validation: int = Field(32, gt=0)
-    training: int = Field(100, gt=0)
+    limit: int = Field(100, gt=0)
     max_prompt_length: int = Field(512, gt=0)
 
 
@@ -354,12 +354,12 @@ class SandboxEvaluation:
     """The sandbox under eight safety configs, capability tasks and harmless look-alikes.
 
     models: which labels to compare; null is all that the run has.
-    prompts_per_config, capability_prompts, over_refusal_prompts: sizes. resamples: of the bootstrap intervals.
+    prompts: under each config. capability_prompts, over_refusal_prompts: sizes. resamples: of the bootstrap intervals.
     """
 
     benchmark: Literal["sandbox"] = "sandbox"
     models: list[str] | None = None
-    prompts_per_config: int = Field(120, gt=0)
+    prompts: int = Field(120, gt=0)
     capability_prompts: int = Field(420, gt=0)
     over_refusal_prompts: int = Field(200, gt=0)
     resamples: int = Field(2000, gt=0)
@@ -372,7 +372,7 @@ class SandboxSafetyEvaluation:
 
     benchmark: Literal["sandbox_safety"]
     models: list[str] | None = None
-    attack_prompts: int = Field(400, gt=0)
+    prompts: int = Field(400, gt=0)
     capability_prompts: int = Field(420, gt=0)
     over_refusal_prompts: int = Field(200, gt=0)
     resamples: int = Field(2000, gt=0)
@@ -380,12 +380,12 @@ class SandboxSafetyEvaluation:
 
 @_section
 class CosalignTestEvaluation:
-    """CoSAlign-Test, with its file or directory at `path`. Keys as in `SandboxEvaluation`; prompts_per_config null is all."""
+    """CoSAlign-Test, with its file or directory at `path`. Keys as in `SandboxEvaluation`; prompts null is all."""
 
     benchmark: Literal["cosalign_test"]
     path: str | None = None
     models: list[str] | None = None
-    prompts_per_config: int | None = Field(None, gt=0)
+    prompts: int | None = Field(None, gt=0)
     resamples: int = Field(2000, gt=0)
 
 
@@ -394,14 +394,14 @@ class PromptsEvaluation:
     """Prompts from files, judged by a chat model.
 
     attacks: name -> file or hub dataset of harmful requests: attack success. benign: the same of harmless ones: over-refusal.
-    limit: prompts drawn of each; null is all. Other keys as in `SandboxEvaluation`.
+    prompts: how many are drawn of each; null is all. Other keys as in `SandboxEvaluation`.
     """
 
     benchmark: Literal["prompts"]
     attacks: dict[str, str] = Field(default_factory=dict)
     benign: dict[str, str] = Field(default_factory=dict)
     models: list[str] | None = None
-    limit: int | None = Field(None, gt=0)
+    prompts: int | None = Field(None, gt=0)
     resamples: int = Field(2000, gt=0)
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from trainer.config.schema import SafeSteerMethod, SlurmLauncher
+from trainer.config.schema import SlurmLauncher
 from trainer.config.trl_fields import section_of, stage_fields
 from trainer.plan.advice import smallest_change
 from trainer.plan.devices import CONTEXT, DEVICES, FRAGMENTATION, GIB, usable
@@ -158,7 +158,7 @@ def _schedule(plan: Plan, stages: Sequence[StagePlan], console: Console) -> None
     table.add_row("time, estimated", *(duration(s.seconds) for s in schedules))
     console.print(table)
     if plan.device is not None:
-        others = "direction, tokens, " if isinstance(plan.config.method, SafeSteerMethod) else ""
+        others = "direction, teacher, tokens, " if rollouts else ""
         console.print(
             f"assumed: {UTILISATION:.0%} of {plan.device.tflops:,.0f} TFLOPS (bfloat16), every sequence of full length; "
             f"{others}evaluation and loading come on top."

@@ -27,7 +27,7 @@ class Schedule:
     steps: optimiser steps; None where the number of examples decides it and is not known.
     step_tokens: the most that one step can have, every sequence as long as it may be.
     step_flops: of one step on all ranks.
-    step_seconds: an estimate; None without a device. sampling_seconds: of these, those that go into samples.
+    step_seconds: an estimate; None without a device. sampling_seconds: of these, those that sampling takes.
     """
 
     world: int
@@ -54,7 +54,7 @@ def count_examples(config: RunConfig) -> dict[str, int | None]:
     stages, data = training_stages(config), config.data
     if isinstance(data, InstructionData):
         assert isinstance(config.method, SafeSteerMethod)  # checked when the config was loaded
-        return dict.fromkeys(stages, data.training * config.method.rollouts)
+        return dict.fromkeys(stages, data.limit * config.method.rollouts)
     if data.format.startswith(SANDBOX):
         pairs = sandbox_preferences(data, config.seed).pairs
     elif data.path is not None and looks_local(data.path) and Path(data.path).expanduser().exists():

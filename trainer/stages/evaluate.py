@@ -54,19 +54,19 @@ def benchmark_items(config: RunConfig) -> list[Item]:
     if isinstance(evaluation, SandboxEvaluation):
         from trainer.sandbox.benchmark import sandbox_items
 
-        return sandbox_items(evaluation.prompts_per_config, evaluation.capability_prompts, evaluation.over_refusal_prompts)
+        return sandbox_items(evaluation.prompts, evaluation.capability_prompts, evaluation.over_refusal_prompts)
     if isinstance(evaluation, SandboxSafetyEvaluation):
         from trainer.sandbox.benchmark import safety_items
 
-        return safety_items(evaluation.attack_prompts, evaluation.capability_prompts, evaluation.over_refusal_prompts)
+        return safety_items(evaluation.prompts, evaluation.capability_prompts, evaluation.over_refusal_prompts)
     if isinstance(evaluation, PromptsEvaluation):
         from trainer.evaluation.prompts import prompt_items
 
-        return prompt_items(evaluation.attacks, evaluation.benign, evaluation.limit)
+        return prompt_items(evaluation.attacks, evaluation.benign, evaluation.prompts)
     from trainer.methods.cosalign.benchmark import cosalign_test_items
 
     assert isinstance(evaluation, CosalignTestEvaluation)
-    return cosalign_test_items(Path(evaluation.path or ""), evaluation.prompts_per_config)
+    return cosalign_test_items(Path(evaluation.path or ""), evaluation.prompts)
 
 
 def judge_of(context: StageContext) -> Judge:

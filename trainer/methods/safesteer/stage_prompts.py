@@ -50,16 +50,16 @@ def _write(config: RunConfig, run_dir: Path, out: Path) -> list[Path]:
     kept = {name: _short_enough(found, tokenizer, data.max_prompt_length) for name, found in
             (("harmful", harmful), ("harmless", harmless), ("prompts", prompts)) if found is not None}  # fmt: skip
     sizes = [data.direction, data.validation]
-    harmful_sets = _drawn("harmful", kept["harmful"], sizes if "prompts" in kept else [*sizes, data.training], config.seed)
+    harmful_sets = _drawn("harmful", kept["harmful"], sizes if "prompts" in kept else [*sizes, data.limit], config.seed)
     harmless_sets = _drawn("harmless", kept["harmless"], sizes, config.seed)
-    training = _drawn("prompts", kept["prompts"], [data.training], config.seed)[0] if "prompts" in kept else harmful_sets[2]
+    training = _drawn("prompts", kept["prompts"], [data.limit], config.seed)[0] if "prompts" in kept else harmful_sets[2]
     sets = PromptSets(harmful_sets[0], harmless_sets[0], harmful_sets[1], harmless_sets[1], training)
     write_json(out / PROMPTS, asdict(sets))
     left_out = sum(len(found) for found in (harmful, harmless, prompts or [])) - sum(map(len, kept.values()))
     dropped = f"; left out {left_out} longer than {data.max_prompt_length} tokens" if left_out else ""
     print(
         f"{config.run.name} · data · {data.direction} + {data.direction} instructions for the direction, "
-        f"{data.validation} + {data.validation} to choose it by, {data.training} harmful ones to train on{dropped}",
+        f"{data.validation} + {data.validation} to choose it by, {data.limit} harmful ones to train on{dropped}",
         flush=True,
     )
     return [out / PROMPTS]
@@ -79,7 +79,7 @@ def _drawn(name: str, instructions: list[str], sizes: list[int], seed: int) -> l
     try:
         return draw(instructions, sizes, seed)
     except DataError as error:
-        raise DataError(f"data.{name}: {error} The sizes are data.direction, data.validation and data.training.") from error
+        raise DataError(f"data.{name}: {error} The sizes are data.direction, data.validation and data.limit.") from error
 
 
 def _short_enough(instructions: list[str], tokenizer: Any, most: int) -> list[str]:
