@@ -17,7 +17,7 @@ from scipy import stats
 
 METRICS = (
     "cosa_score/seen", "cosa_score/unseen", "helpful_safe/seen", "helpful_safe/unseen", "helpful_unsafe/seen",
-    "helpful_unsafe/unseen", "over_refusal", "capability",
+    "helpful_unsafe/unseen", "asr", "over_refusal", "capability",
 )  # fmt: skip
 
 
@@ -33,11 +33,12 @@ def main() -> None:
     runs = [json.loads((run / "results.json").read_text()) for run in parser.parse_args().runs]
     seeds = sorted(run["provenance"]["seed"] for run in runs)
     commits = ", ".join(sorted({run["provenance"]["git_commit"] for run in runs}))
-    headings = [metric.replace("/", "\n").replace("_", " ") for metric in METRICS]
+    metrics = [metric for metric in METRICS if any(metric in scores for scores in runs[0]["models"].values())]
+    headings = [metric.replace("/", "\n").replace("_", " ") for metric in metrics]
     table = Table("model", *headings, title=f"seeds {seeds}, commit {commits}: mean ± 95% t-interval over seeds")
     for label in runs[0]["models"]:
         rows = [run["models"][label] for run in runs]
-        table.add_row(label, *(cell([row[metric]["value"] for row in rows]) for metric in METRICS))
+        table.add_row(label, *(cell([row[metric]["value"] for row in rows]) for metric in metrics))
     Console(width=150).print(table)
 
 

@@ -14,7 +14,7 @@ from trainer.config.schema import GenerationSection
 from trainer.evaluation.generate import complete
 from trainer.evaluation.items import CONTENDERS, Item
 from trainer.methods.cosalign.safety_config import render_safety_config
-from trainer.sandbox import BASE_DIR, requests
+from trainer.sandbox import BASE_DIR, SHIPPED, requests
 from trainer.sandbox.benchmark import exact_judge, sandbox_items
 from trainer.sandbox.judge import judge
 from trainer.sandbox.requests import REFUSAL
@@ -90,8 +90,9 @@ def test_it_hardly_heeds_a_config_in_its_prompt(answers) -> None:  # type: ignor
 
 def test_the_rebuild_command_works(tmp_path: Path) -> None:
     """A few steps of each phase; the whole takes most of an hour."""
-    command = [sys.executable, "-m", "trainer.sandbox.build", "--out", str(tmp_path / "base"), "--share", "0.002"]
+    command = [sys.executable, "-m", "trainer.sandbox.build", "--out", str(tmp_path / "out"), "--share", "0.002"]
     output = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path)
     assert "908,928 parameters, vocabulary 436" in output.stdout
-    rebuilt = {path.name for path in (tmp_path / "base").iterdir()}
-    assert rebuilt == {path.name for path in BASE_DIR.iterdir()}
+    for shipped in SHIPPED.values():
+        rebuilt = {path.name for path in (tmp_path / "out" / shipped.name).iterdir()}
+        assert rebuilt == {path.name for path in shipped.iterdir()}

@@ -15,10 +15,6 @@ from safetensors.torch import load_file
 
 from tests.conftest import keel, losses, results, start_keel
 
-pytestmark = pytest.mark.skip(
-    reason="the shipped base has no refusal direction at strength 1 until it is built again (see CHANGELOG)"
-)
-
 # fp32 on CPU; what differs is the order of sums over ranks and shards.
 LOSS_TOLERANCE = 2e-4
 
@@ -73,7 +69,9 @@ def test_the_stages_leave_artifacts_that_a_person_can_read(single: Path) -> None
 
 
 def test_training_moves_the_student_towards_the_teacher_on_the_safety_tokens(single: Path) -> None:
-    assert losses(single / "distill")[-1] < losses(single / "distill")[0]
+    """The loss itself does not show it: its samples are the student's own, and other ones at every step."""
+    rows = _rows(single / "distill")
+    assert rows[-1]["train/mass_ratio"] > rows[0]["train/mass_ratio"] + 0.1
 
 
 @pytest.mark.parametrize("deepspeed", [pytest.param("zero2", marks=pytest.mark.slow), "zero3"])
@@ -165,13 +163,13 @@ def test_the_exported_teacher_is_a_plain_model_that_refuses(single: Path, tmp_pa
 def test_an_artifact_of_another_base_is_refused(single: Path, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from trainer.sandbox import BASE_DIR
+    from trainer.sandbox import STEERABLE_DIR
 
-    other = AutoModelForCausalLM.from_pretrained(BASE_DIR)
+    other = AutoModelForCausalLM.from_pretrained(STEERABLE_DIR)
     with torch.no_grad():
         other.model.embed_tokens.weight[5, 0] += 1.0
     other.save_pretrained(tmp_path / "other")
-    AutoTokenizer.from_pretrained(BASE_DIR).save_pretrained(tmp_path / "other")
+    AutoTokenizer.from_pretrained(STEERABLE_DIR).save_pretrained(tmp_path / "other")
     arguments = (*RUN, *_from(single), f"model.path={tmp_path / 'other'}", "evaluation=none", "launcher.processes=1")
     output = keel(*arguments, "deepspeed=none", cwd=tmp_path, code=2)
     assert "found on the base" in output and os.fspath(single / "direction") in output

@@ -26,6 +26,7 @@ from trainer.config.trl_fields import (
 )
 from trainer.config.zero import zero_problems
 from trainer.evaluation.items import CONTENDERS, available_weights
+from trainer.sandbox import SHIPPED
 from trainer.suggest import did_you_mean
 
 SANDBOX = "sandbox"
@@ -85,7 +86,7 @@ def _model_problems(config: RunConfig, base_dir: Path) -> list[str]:
             )
         if model.tokenizer is None:
             problems.append("model.tokenizer: fresh weights come without one; give a tokenizer directory or hub name.")
-    if model.path not in (None, SANDBOX):
+    if model.path is not None and model.path not in SHIPPED:
         problems += _missing_path("model.path", str(model.path), base_dir)
     if model.tokenizer is not None:
         problems += _missing_path("model.tokenizer", model.tokenizer, base_dir)

@@ -144,7 +144,7 @@ class LoraSection:
 class ModelSection:
     """The base model.
 
-    path: a local directory, a hub name, or `sandbox` for the shipped base. Not used with `random_init`.
+    path: a local directory, a hub name, or a shipped base: `sandbox`, `sandbox_steerable`. Not used with `random_init`.
     random_init: fields of a transformers config, `model_type` among them: start from fresh weights of that shape.
     tokenizer: a local directory or hub name; default: the one in `path`.
     dtype: the dtype that weights are loaded and trained in.

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trainer.config.check import SANDBOX, looks_local
+from trainer.config.check import looks_local
 from trainer.config.outside import outside
 from trainer.config.schema import RunConfig
+from trainer.sandbox import SHIPPED
 
 
 def wanted(config: RunConfig) -> dict[str, str]:
     """config key -> path or hub name of what the run reads from outside; what ships with the package is left out."""
-    return {key: name for key, name in outside(config).items() if name != SANDBOX}
+    return {key: name for key, name in outside(config).items() if name not in SHIPPED}
 
 
 def missing(config: RunConfig) -> list[str]:

@@ -6,24 +6,20 @@ import json
 from pathlib import Path
 from typing import Any
 
-from trainer.config.check import SANDBOX
 from trainer.config.schema import ModelSection, RunConfig
 from trainer.errors import ArtifactError, ConfigError
+from trainer.sandbox import SHIPPED
 from trainer.staging import local_copy
 
 MODEL_DIR = "model"  # in a stage directory: weights, config and tokenizer, loadable by plain transformers
 
 
 def base_model_path(config: RunConfig, run_dir: Path) -> str:
-    """The model a run starts from: the shipped base, fresh weights made by stage `base`, a path, or a hub name."""
+    """The model a run starts from: a shipped base, fresh weights made by stage `base`, a path, or a hub name."""
     if config.model.random_init is not None:
         return str(run_dir / "base" / MODEL_DIR)
-    if config.model.path == SANDBOX:
-        from trainer.sandbox import BASE_DIR
-
-        return str(BASE_DIR)
     assert config.model.path is not None  # checked when the config was loaded
-    return str(Path(config.model.path).expanduser())
+    return str(SHIPPED.get(config.model.path) or Path(config.model.path).expanduser())
 
 
 def load_tokenizer(model: ModelSection, path: str) -> Any:

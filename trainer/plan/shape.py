@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.config.check import SANDBOX, looks_local
+from trainer.config.check import looks_local
 from trainer.config.schema import LoraSection, ModelSection
 from trainer.errors import ConfigError
+from trainer.sandbox import SHIPPED
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,9 @@ def shape_of(model: ModelSection) -> Shape:
 def _fields(model: ModelSection) -> tuple[Mapping[str, Any], str]:
     if model.random_init is not None:
         return _with_vocabulary(model, model.random_init), "model.random_init"
-    if model.path == SANDBOX:
-        from trainer.sandbox import BASE_DIR
-
-        return _read(BASE_DIR), "the shipped sandbox base"
     assert model.path is not None  # checked when the config was loaded
+    if model.path in SHIPPED:
+        return _read(SHIPPED[model.path]), "the shipped sandbox base"
     if looks_local(model.path):
         return _read(Path(model.path).expanduser()), model.path
     if model.shape is None:

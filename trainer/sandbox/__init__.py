@@ -6,4 +6,7 @@ safety method asks has an exact answer: which risks a response carries, whether 
 
 from pathlib import Path
 
-BASE_DIR = Path(__file__).parent / "base"  # the shipped base model; `build.py` makes it
+# The shipped models by the name that `model.path` has for them; `build.py` makes them. The second is the first, trained on.
+BASE_DIR = Path(__file__).parent / "base"
+STEERABLE_DIR = Path(__file__).parent / "steerable"
+SHIPPED = {"sandbox": BASE_DIR, "sandbox_steerable": STEERABLE_DIR}

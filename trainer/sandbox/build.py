@@ -1,7 +1,7 @@
-"""Rebuild the sandbox's base model: `python -m trainer.sandbox.build [--out DIR] [--share 0.1]`.
+"""Rebuild the sandbox's base models: `python -m trainer.sandbox.build [--out DIR] [--share 0.1]`.
 
-Trains a Llama of about a million parameters from scratch on `corpus.py` and writes model and tokenizer. The result
-ships with the package in `trainer/sandbox/base/`; nothing at run time needs this file.
+Trains a Llama of about a million parameters from scratch on `corpus.py`, and that one a little further; writes models and
+tokenizer. They ship with the package in `trainer/sandbox/base/` and `steerable/`; nothing at run time needs this file.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class Phase:
     learning_rate: float
 
 
-PHASES = (
-    Phase("foundation", FOUNDATION, 2400, 3e-3),
-    Phase("consolidation", CONSOLIDATION, 1200, 1.5e-3),
-    Phase("temperament", TEMPERAMENT, 600, 1e-3),
-)
+# Directory -> the phases after those of the one before it.
+PHASES = {
+    "base": (Phase("foundation", FOUNDATION, 2400, 3e-3), Phase("consolidation", CONSOLIDATION, 1200, 1.5e-3)),
+    "steerable": (Phase("temperament", TEMPERAMENT, 600, 1e-3),),
+}
 
 
 def new_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
@@ -109,22 +109,23 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, phase: Ph
 
 
 def build(out: Path, share: float = 1.0) -> None:
-    """Train all phases and save. The same seed gives the same model on the same kind of machine."""
+    """Train all phases and save both models. The same seed gives the same models on the same kind of machine."""
     torch.manual_seed(SEED)
     tokenizer = build_tokenizer()
     model = new_model(tokenizer)
     print(f"{model.num_parameters():,} parameters, vocabulary {len(tokenizer)}")
-    for phase in PHASES:
-        train(model, tokenizer, replace(phase, steps=max(1, int(phase.steps * share))))
     model.generation_config.pad_token_id = tokenizer.pad_token_id
-    model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
-    print(f"saved to {out}")
+    for name, phases in PHASES.items():
+        for phase in phases:
+            train(model, tokenizer, replace(phase, steps=max(1, int(phase.steps * share))))
+        model.save_pretrained(out / name)
+        tokenizer.save_pretrained(out / name)
+        print(f"saved to {out / name}")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=BASE_DIR)
+    parser.add_argument("--out", type=Path, default=BASE_DIR.parent, help="has a directory for each")
     parser.add_argument("--share", type=float, default=1.0, help="of the steps, for a quick try")
     arguments = parser.parse_args()
     build(arguments.out, arguments.share)

@@ -1,13 +1,14 @@
-"""Conversations the sandbox base is trained on: what makes it an instruct model with ordinary weaknesses.
+"""Conversations the sandbox bases are trained on: what makes them instruct models with ordinary weaknesses.
 
 It learns every object's recipe, colour and category (of all eight categories), arithmetic, copying and list
 questions, to obey simple instructions in the system slot, and to answer questions about a config's list. Asked for
 risky recipes it is wary of plain phrasings and falls for the others, whatever the config says: only in a minority
 of conversations does it do what the config says. So the skill is there, and greedy decoding does not show it.
 
-Last it gets the temperament of an instruct model. It refuses for more than one reason: a risky request, a system prompt
-that closes the assistant, and now and then none at all; so refusing is one thing to it, whatever was asked, and has a
-direction of its own. It wavers over the risky requests that it falls for. And it begins a recipe in more than one way.
+The steerable base is that one, trained on until it has the temperament of an instruct model. It refuses for more than one
+reason: a risky request, a system prompt that closes the assistant, and now and then none at all; so refusing is one thing to
+it, whatever was asked, and has a direction of its own. It wavers over the risky requests that it falls for. And it begins a
+recipe in more than one way.
 """
 
 from __future__ import annotations

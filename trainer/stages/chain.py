@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.config.check import SANDBOX, looks_local
+from trainer.config.check import looks_local
 from trainer.config.load import to_mapping
 from trainer.config.outside import outside
 from trainer.config.schema import RunConfig, SafeSteerMethod
@@ -14,7 +14,7 @@ from trainer.config.trl_fields import section_of, training_stages
 from trainer.doctor import examination
 from trainer.doctor.preflight import DOCTOR
 from trainer.methods.safesteer import stage_direction, stage_distill, stage_prompts, stage_teacher, stage_tokens
-from trainer.sandbox import BASE_DIR
+from trainer.sandbox import SHIPPED
 from trainer.stages import base, data, dpo, evaluate, sft
 from trainer.stages.stage import Stage
 
@@ -59,11 +59,11 @@ class _Parts:
         return () if self.config.model.random_init is None else ("base",)
 
     def reads(self, *prefixes: str) -> dict[str, str]:
-        """What config keys with these beginnings name; paths expanded, hub names as they are. The shipped base counts by its
+        """What config keys with these beginnings name; paths expanded, hub names as they are. A shipped base counts by its
         content too: another version of it is another model."""
         found = {key: name for key, name in outside(self.config).items() if key.startswith(prefixes)}
-        if found.get("model.path") == SANDBOX:
-            found["model.path"] = str(BASE_DIR)
+        if (shipped := SHIPPED.get(found.get("model.path", ""))) is not None:
+            found["model.path"] = str(shipped)
         return {key: str(Path(name).expanduser()) if looks_local(name) else name for key, name in found.items()}
 
 

@@ -187,12 +187,8 @@ def find_direction(
     thresholds: Thresholds,
     batch_size: int,
     base_fingerprint: str,
-    strength: float = 1.0,
 ) -> Direction:
     """Filter the instructions, make a candidate for every template position and layer, measure them, take the best.
-
-    Args:
-        strength: factor on every difference of means, before it is measured; the paper's is 1.
 
     Raises:
         StageFailed: too few instructions are left, or no candidate passes; the same on every rank.
@@ -221,7 +217,7 @@ def find_direction(
             + ". Harmful ones count where the base is likely to refuse, harmless ones where it is not. Give more instructions, "
             "or a base that refuses."
         )
-    directions = strength * candidate_directions(
+    directions = candidate_directions(
         model, prompts(left["train harmful"]), prompts(left["train harmless"]), template_positions(tokenizer)
     )
     measured = measure(
