@@ -53,7 +53,7 @@ def training_arguments(context: StageContext) -> Any:
         "report_to": "none",
         "disable_tqdm": True,  # ProgressBarCallback draws ours
     }
-    if context.config.deepspeed is None and context.world_size > 1:
+    if context.config.deepspeed is None:
         fields.setdefault("ddp_find_unused_parameters", False)
     try:
         return config_class(stage)(**fields)

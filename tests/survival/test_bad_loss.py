@@ -31,7 +31,7 @@ class TrainerOfLosses:
         self.state = type("State", (), {"global_step": 0})()
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], **_: Any) -> torch.Tensor:
-        self.ids = inputs.pop("input_ids")  # as TRL's trainers may
+        self.ids = inputs.pop("input_ids", None)  # as TRL's trainers may
         return model.weight.sum() * inputs["value"]
 
     def gradient_of(self, value: float) -> float:
@@ -93,3 +93,12 @@ def test_explosions_may_be_allowed(tmp_path: Path) -> None:
         trainer.gradient_of(0.1)
     assert trainer.gradient_of(1e6) == 1e6
     assert guard.skipped == 0
+
+
+def test_a_bad_batch_of_samples_is_shown_as_prompt_and_completion(tmp_path: Path) -> None:
+    trainer, _ = guarded(tmp_path, bad_loss="skip")
+    trainer.gradient_of(2.0)
+    sampled = {"prompt_ids": torch.tensor([[7, 8]]), "completion_ids": torch.tensor([[9]]), "value": torch.tensor(float("nan"))}
+    trainer.compute_loss(trainer.model, sampled)
+    record = json.loads((tmp_path / "sft" / "bad_batches" / "step1-rank0.json").read_text())
+    assert record["texts"] == ["7 8 9"]

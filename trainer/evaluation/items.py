@@ -81,6 +81,11 @@ class Contender:
         """Whether it is the base, told about the config: nothing but the base again where there is none."""
         return self.weights == "base" and self.shows_config
 
+    @property
+    def ablation(self) -> bool:
+        """Whether its weights are a variant that a run trains beside its own: those of stage `distill_full_vocab`."""
+        return "_" in self.weights
+
     def messages(self, item: Item) -> list[Message]:
         """The chat this contender sees. Capability is always asked without the config, so that it measures the weights."""
         chat: list[Message] = []

@@ -108,5 +108,6 @@ class LossGuard:
         stem = directory / f"step{step}-rank{self.context.rank}"
         tensors = {k: v.detach().cpu().contiguous().clone() for k, v in inputs.items() if isinstance(v, torch.Tensor)}
         save_file(tensors, Path(f"{stem}.safetensors"))
-        texts = self.tokenizer.batch_decode(tensors["input_ids"]) if "input_ids" in tensors else None
+        parts = [tensors[name] for name in ("input_ids", "prompt_ids", "completion_ids") if name in tensors]
+        texts = self.tokenizer.batch_decode(torch.cat(parts, dim=-1)) if parts else None
         Path(f"{stem}.json").write_text(json.dumps({"step": step, "loss": str(value), "texts": texts}, indent=1))

@@ -12,12 +12,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from trainer.evaluation.items import CONTENDERS
 from trainer.evaluation.report import RESULTS
 
 _WIDTH = 110  # where the output is not a terminal
 _METRICS = (
     ("CoSA-Score\nseen ↑", "cosa_score/seen"),
     ("CoSA-Score\nunseen ↑", "cosa_score/unseen"),
+    ("attack\nsuccess ↓", "asr"),
     ("over-\nrefusal ↓", "over_refusal"),
     ("capabil-\nity ↑", "capability"),
 )
@@ -34,11 +36,11 @@ class Row:
 
 
 def print_table(title: str, rows: Sequence[Row]) -> None:
-    """One line a run; the metrics are those of the last model in its results, the one that the run was for."""
+    """One line a run; the metrics are those of the last model in its results that is no ablation, the one it was for."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=_WIDTH)
-    found = [_last_model(row.run_dir) for row in rows]
+    found = [_own_model(row.run_dir) for row in rows]
     columns = [column for column in _METRICS if any(column[1] in metrics for metrics in found)]
     with_jobs = any(row.job for row in rows)
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
@@ -55,7 +57,8 @@ def print_table(title: str, rows: Sequence[Row]) -> None:
     console.print(table)
 
 
-def _last_model(run_dir: Path) -> dict[str, Any]:
+def _own_model(run_dir: Path) -> dict[str, Any]:
     path = run_dir / RESULTS
     models: dict[str, Any] = json.loads(path.read_text())["models"] if path.exists() else {}
-    return models[list(models)[-1]] if models else {}
+    own = [metrics for label, metrics in models.items() if label not in CONTENDERS or not CONTENDERS[label].ablation]
+    return own[-1] if own else {}
