@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from trainer.callbacks.metrics import MetricsCallback
 from trainer.callbacks.progress import ProgressBarCallback
 from trainer.callbacks.start_line import StartLineCallback
 from trainer.callbacks.stop_together import StopTogetherCallback
-from trainer.config.trl_fields import accumulation_steps, config_class, stage_fields
+from trainer.config.trl_fields import accumulation_steps, config_class, section_of, stage_fields
 from trainer.config.zero import deepspeed_json
 from trainer.errors import ConfigError, DataError, Interrupted
 from trainer.models.load import MODEL_DIR, load_model
@@ -26,7 +27,7 @@ from trainer.tracking.tracker import Tracker
 
 
 def training_arguments(context: StageContext) -> Any:
-    """The stage's SFTConfig or DPOConfig: the user's fields, our derived ones, and few defaults of ours.
+    """The stage's SFTConfig, DPOConfig or the like: the user's fields, our derived ones, and few defaults of ours.
 
     Raises:
         ConfigError: the class itself refuses a value.
@@ -39,7 +40,7 @@ def training_arguments(context: StageContext) -> Any:
         "logging_steps": 5,
         "save_strategy": "steps",
         "save_steps": 200,
-        "gradient_checkpointing": torch.cuda.is_available(),
+        "gradient_checkpointing": torch.cuda.is_available() and section_of(stage) != "guardrail",
         "dataloader_pin_memory": torch.cuda.is_available(),
         **({"precompute_ref_log_probs": config.model.lora is None} if stage == "dpo" else {}),
         **stage_fields(config, stage),
@@ -89,10 +90,18 @@ def load_examples(path: Path) -> Any:
 
 
 def train_and_save(context: StageContext, trainer: Any, tokenizer: Any, base_path: str) -> list[Path]:
-    """Train, from the checkpoint that this start resumes from if there is one, and save a model that transformers loads.
+    """Train, and save a model that transformers loads. Arguments, returns and raises: see `train`."""
+    return train(context, trainer, tokenizer, lambda: _save(context, trainer, tokenizer, base_path))
+
+
+def train(context: StageContext, trainer: Any, tokenizer: Any, save: Callable[[], list[Path]]) -> list[Path]:
+    """Train, from the checkpoint that this start resumes from if there is one, and save.
+
+    Args:
+        save: writes the result and returns its files; called on every rank.
 
     Returns:
-        The model's files, for the manifest (rank 0; empty elsewhere).
+        The files, for the manifest (rank 0; empty elsewhere).
 
     Raises:
         Interrupted: a signal asked to stop; all ranks saved the same step.
@@ -106,7 +115,7 @@ def train_and_save(context: StageContext, trainer: Any, tokenizer: Any, base_pat
         with stop_request.deferred():
             metrics = _train(trainer, start)
         if stop.stopped_at is None:
-            outputs = _save(context, trainer, tokenizer, base_path)
+            outputs = save()
             tracker.summary({f"train/{k.removeprefix('train_')}": v for k, v in metrics.items()})
     if stop.stopped_at is not None:
         context.barrier()  # a rank that leaves early would have the others killed while they close their files

@@ -8,8 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from trainer.config.schema import (
+    AdapterSection,
     CosalignTestEvaluation,
+    DsaMethod,
+    GuardrailEvaluation,
     InstructionData,
+    LabelledData,
+    PreferenceData,
     PromptsEvaluation,
     RunConfig,
     SafeSteerMethod,
@@ -32,6 +37,14 @@ from trainer.suggest import did_you_mean
 SANDBOX = "sandbox"
 _OURS = "job-name chdir output open-mode array nodes ntasks-per-node cpus-per-task gpus-per-node mem time partition account"
 _OURS += " qos constraint reservation signal requeue dependency wrap parsable"  # sbatch options that have one place already
+_SIZES = {
+    "plr": ("probe_width",),
+    "rtb": ("bottleneck",),
+    "lst": ("reduction", "every"),
+    "lst_plus": ("reduction", "every"),
+    "lld": ("last_layers",),
+}  # which sizes an adapter has, by kind
+_NAME = re.compile(r"^[A-Za-z0-9][\w-]*$")  # of a guardrail or a test set: part of directories and of metrics
 _HUB_NAME = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
 
 
@@ -43,6 +56,7 @@ def find_problems(config: RunConfig, base_dir: Path) -> list[str]:
     problems += _model_problems(config, base_dir)
     problems += _data_problems(config, base_dir)
     problems += _method_problems(config, base_dir)
+    problems += _dsa_problems(config)
     problems += _evaluation_problems(config, base_dir)
     problems += _run_problems(config, base_dir)
     problems += _slurm_problems(config)
@@ -101,13 +115,18 @@ def _model_problems(config: RunConfig, base_dir: Path) -> list[str]:
     return problems
 
 
+_NEEDED_DATA: dict[type, tuple[type, str]] = {
+    SafeSteerMethod: (InstructionData, "data=instructions or data=sandbox_instructions"),
+    DsaMethod: (LabelledData, "labelled texts, such as data=sandbox_labelled"),
+}
+
+
 def _data_problems(config: RunConfig, base_dir: Path) -> list[str]:
     data = config.data
-    instructions = isinstance(config.method, SafeSteerMethod)
-    if isinstance(data, InstructionData) != instructions:
-        needed = "data=instructions or data=sandbox_instructions" if instructions else "preference pairs, such as data=sandbox"
+    kind, needed = _NEEDED_DATA.get(type(config.method), (PreferenceData, "preference pairs, such as data=sandbox"))
+    if not isinstance(data, kind):
         return [f"data.format: method={config.method.name} cannot train on {data.format}; it needs {needed}."]
-    problems = []
+    problems = _test_set_problems(data, config, base_dir) if isinstance(data, LabelledData) else []
     keys = ("harmful", "harmless", "prompts") if isinstance(data, InstructionData) else ("path",)
     for key in keys:
         path = getattr(data, key)
@@ -120,6 +139,57 @@ def _data_problems(config: RunConfig, base_dir: Path) -> list[str]:
     if data.format.startswith(SANDBOX) and config.model.path is None and config.model.tokenizer is None:
         problems.append("data.format: sandbox data needs a model that knows the sandbox's words; use model=sandbox.")
     return problems
+
+
+def _test_set_problems(data: LabelledData, config: RunConfig, base_dir: Path) -> list[str]:
+    if data.format.startswith(SANDBOX):
+        return ["data.tests: the sandbox has its own test sets; remove this key."] if data.tests else []
+    problems = []
+    if not data.tests and config.evaluation is not None:
+        problems.append("data.tests: there is nothing to evaluate on; set data.tests.NAME=FILE, or evaluation=none.")
+    for name, path in data.tests.items():
+        if not _NAME.match(name) or name in ("train", "validation"):
+            problems.append(f"data.tests.{name}: must be a plain name (letters, digits, _ and -), not train or validation.")
+        problems += _missing_path(f"data.tests.{name}", path, base_dir)
+    return problems
+
+
+def _dsa_problems(config: RunConfig) -> list[str]:
+    method, problems = config.method, []
+    if not isinstance(method, DsaMethod):
+        if isinstance(config.evaluation, GuardrailEvaluation):
+            problems.append(f"evaluation: method={config.method.name} trains no guardrails; choose another evaluation.")
+        return problems
+    if not method.guardrails:
+        problems.append("method.guardrails: there is nothing to train; set method.guardrails.NAME.kind=lst, for instance.")
+    for name, adapter in method.guardrails.items():
+        if not _NAME.match(name) or name in ("standalone", "full"):
+            problems.append(
+                f"method.guardrails.{name}: must be a plain name (letters, digits, _ and -), and not that of a baseline."
+            )
+        problems += [
+            f"method.guardrails.{name}.{size}: an adapter of kind {adapter.kind} has no such size; remove it."
+            for size in _foreign_sizes(adapter)
+        ]
+    if len(set(method.baselines)) < len(method.baselines):
+        problems.append("method.baselines: names one twice; remove it there.")
+    if "standalone" in method.baselines and all(adapter.kind != "lst" for adapter in method.guardrails.values()):
+        problems.append(
+            "method.baselines: standalone is as large as a guardrail of kind lst, and there is none; add one, or remove it."
+        )
+    if method.distill_from is not None and method.distill_from not in method.baselines:
+        problems.append(f"method.distill_from: {method.distill_from} is not trained; add it to method.baselines.")
+    if config.model.lora is not None:
+        problems.append("model.lora: method=dsa leaves the base as it is and trains adapters beside it; remove model.lora.")
+    return problems
+
+
+def _foreign_sizes(adapter: AdapterSection) -> list[str]:
+    """Sizes that were set and that an adapter of this kind does not have."""
+    default = AdapterSection(kind=adapter.kind)  # type: ignore[call-arg]  # mypy does not read pydantic's sections
+    sizes = [size for of_kind in dict.fromkeys(_SIZES.values()) for size in of_kind]
+    changed = [size for size in sizes if getattr(adapter, size) != getattr(default, size)]
+    return [size for size in changed if size not in _SIZES[adapter.kind]]
 
 
 def _method_problems(config: RunConfig, base_dir: Path) -> list[str]:
@@ -165,6 +235,8 @@ def _evaluation_problems(config: RunConfig, base_dir: Path) -> list[str]:
         for kind in ("attacks", "benign"):
             for name, path in getattr(evaluation, kind).items():
                 problems += _missing_path(f"evaluation.{kind}.{name}", path, base_dir)
+    if isinstance(evaluation, GuardrailEvaluation):
+        return []
     if not sandbox and config.judge.name != "model":
         problems.append(f"judge: judge=exact reads only the sandbox's language; {evaluation.benchmark} needs judge=model.")
     if config.judge.name == "model":
@@ -219,7 +291,11 @@ def _slurm_problems(config: RunConfig) -> list[str]:
                 f"{key}: {seconds} s leave nothing before the signal: it comes launcher.signal_lead={launcher.signal_lead} s "
                 "before the end and up to 60 s sooner; ask for more time or lower launcher.signal_lead."
             )
-    stages = ["data", "direction", "teacher", "tokens"] if isinstance(config.method, SafeSteerMethod) else ["data"]
+    stages = ["data"]
+    if isinstance(config.method, SafeSteerMethod):
+        stages += ["direction", "teacher", "tokens"]
+    if isinstance(config.method, DsaMethod) and config.method.feature_cache is not None:
+        stages.append("features")
     stages += training_stages(config)
     stages += ["base"] * (config.model.random_init is not None) + ["evaluate"] * (config.evaluation is not None)
     for name in launcher.stages:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from trainer.config.schema import CosalignTestEvaluation, InstructionData, PromptsEvaluation, RunConfig, SafeSteerMethod
+from trainer.config.schema import (
+    CosalignTestEvaluation,
+    InstructionData,
+    LabelledData,
+    PromptsEvaluation,
+    RunConfig,
+    SafeSteerMethod,
+)
 
 
 def outside(config: RunConfig) -> dict[str, str]:
@@ -13,6 +20,8 @@ def outside(config: RunConfig) -> dict[str, str]:
         named |= {"data.harmful": data.harmful, "data.harmless": data.harmless, "data.prompts": data.prompts}
     else:
         named["data.path"] = data.path
+    if isinstance(data, LabelledData):
+        named |= {f"data.tests.{name}": path for name, path in data.tests.items()}
     if isinstance(method, SafeSteerMethod):
         named |= {"method.direction.path": method.direction.path, "method.tokens.path": method.tokens.path}
     if isinstance(evaluation, CosalignTestEvaluation):

@@ -1,8 +1,9 @@
 """What a run is. Each field's default, unit and meaning stands here; YAML in `conf/` only overrides.
 
-Some sections are other libraries' vocabularies and pass through under their own names: `trainer`, `sft`, `dpo` and
-`distill` hold fields of `transformers.TrainingArguments`, `trl.SFTConfig`, `trl.DPOConfig` and `trl.DistillationConfig`;
-`deepspeed` is DeepSpeed's own JSON. `trl_fields.py` and `zero.py` say what may be in them.
+Some sections are other libraries' vocabularies and pass through under their own names: `trainer`, `sft`, `dpo`,
+`distill` and `guardrail` hold fields of `transformers.TrainingArguments`, `trl.SFTConfig`, `trl.DPOConfig`,
+`trl.DistillationConfig` and again `TrainingArguments`; `deepspeed` is DeepSpeed's own JSON. `trl_fields.py` and `zero.py`
+say what may be in them.
 
 Where a section has several kinds (a launcher, a method, ...), one of its keys says which; see `KINDS` at the end.
 """
@@ -131,6 +132,48 @@ class SafeSteerMethod:
 
 
 @_section
+class AdapterSection:
+    """A small network that reads the hidden states of the frozen base (arXiv 2506.00166).
+
+    kind: `plr` a probe of the final state, `rtb` Res-Tuning-Bypass, `lst` Ladder Side-Tuning, `lst_plus` a wider ladder with
+        cross-attention, `lld` a trainable copy of the last base blocks.
+    probe_width: plr: units of its hidden layer; null is a linear probe.
+    bottleneck: rtb: inner width.
+    reduction: lst, lst_plus: the base's width over the ladder's; null is 16 for lst and 4 for lst_plus.
+    every: lst, lst_plus: read each n-th layer, counted back from the last.
+    last_layers: lld: how many base blocks are copied.
+    """
+
+    kind: Literal["plr", "rtb", "lst", "lst_plus", "lld"]
+    probe_width: int | None = Field(None, gt=0)
+    bottleneck: int = Field(32, gt=0)
+    reduction: int | None = Field(None, gt=0)
+    every: int = Field(1, gt=0)
+    last_layers: int = Field(2, gt=0)
+
+
+@_section
+class DsaMethod:
+    """Disentangled safety adapters: the base is frozen, and guardrails read its hidden states (arXiv 2506.00166).
+
+    guardrails: name -> adapter; each is trained for itself, as a classifier of prompts and responses.
+    baselines: trained on the same labels, to compare with: `standalone`, a network of its own as large as the first guardrail
+        of kind lst; `full`, a copy of the base that is fine-tuned as a whole.
+    distill_from: `full`: the adapters learn the probabilities of that baseline in place of the labels; null learns the labels.
+    false_positive_rate: the share of benign validation prompts that a guardrail may flag; its threshold tau is set by it.
+    feature_cache: GB of disk for the hidden states that the guardrails read, computed once in place of in every epoch;
+        a run that needs more is refused. Null does not keep them.
+    """
+
+    name: Literal["dsa"]
+    guardrails: dict[str, AdapterSection] = Field(default_factory=dict)
+    baselines: list[Literal["standalone", "full"]] = Field(default_factory=list)
+    distill_from: Literal["full"] | None = None
+    false_positive_rate: float = Field(0.05, ge=0, lt=1)
+    feature_cache: float | None = Field(None, gt=0)
+
+
+@_section
 class LoraSection:
     """PEFT's names: rank, scale, dropout, and which modules get an adapter."""
 
@@ -216,6 +259,31 @@ class InstructionData:
     validation: int = Field(32, gt=0)
     limit: int = Field(100, gt=0)
     max_prompt_length: int = Field(512, gt=0)
+
+
+@_section
+class LabelledData:
+    """Prompts and responses with safety labels.
+
+    format: `sandbox_labelled` makes them in the sandbox; `toxigen`, `aegis`, `beavertails` and `summedits` are the published
+        schemas; `labelled` is any file with a text and a label (see `trainer/data/labelled.py`).
+    path: to train on: a local file or directory (jsonl, json, csv, parquet, also .gz) or a hub dataset name.
+    tests: name -> the same, to test on. The sandbox has its own: seen, unseen, responses.
+    split, test_split: of hub datasets.
+    train, validation: rows to train on, and to set the threshold by. A training row whose prompt is in a test set is left out.
+    limit: read only the first rows of each file (of each test set in the sandbox); null is all.
+    max_length: longer rows (in tokens, prompt and response, the chat template included) are left out.
+    """
+
+    format: Literal["sandbox_labelled", "toxigen", "aegis", "beavertails", "summedits", "labelled"]
+    path: str | None = None
+    tests: dict[str, str] = Field(default_factory=dict)
+    split: str = "train"
+    test_split: str = "test"
+    train: int = Field(4000, gt=0)
+    validation: int = Field(500, gt=0)
+    limit: int | None = Field(None, gt=0)
+    max_length: int = Field(1024, gt=0)
 
 
 @_section
@@ -406,6 +474,15 @@ class PromptsEvaluation:
 
 
 @_section
+class GuardrailEvaluation:
+    """Only the guardrails of the run, on their test sets. Other benchmarks measure them too, beside the models.
+    Key as in `SandboxEvaluation`."""
+
+    benchmark: Literal["guardrails"]
+    resamples: int = Field(2000, gt=0)
+
+
+@_section
 class TrackingSection:
     """W&B. mode: `offline` writes what `python -m trainer.tracking.sync RUN_DIR` uploads later.
     sample_rows: responses shown in the W&B table."""
@@ -417,11 +494,12 @@ class TrackingSection:
     sample_rows: int = Field(40, ge=0)
 
 
-Method = Annotated[CosalignMethod | SftMethod | DpoMethod | SafeSteerMethod, Field(discriminator="name")]
-Data = Annotated[PreferenceData | InstructionData, Field(discriminator="format")]
+Method = Annotated[CosalignMethod | SftMethod | DpoMethod | SafeSteerMethod | DsaMethod, Field(discriminator="name")]
+Data = Annotated[PreferenceData | InstructionData | LabelledData, Field(discriminator="format")]
 Launcher = Annotated[LocalLauncher | SlurmLauncher, Field(discriminator="name")]
 Evaluation = Annotated[
-    SandboxEvaluation | SandboxSafetyEvaluation | CosalignTestEvaluation | PromptsEvaluation, Field(discriminator="benchmark")
+    SandboxEvaluation | SandboxSafetyEvaluation | CosalignTestEvaluation | PromptsEvaluation | GuardrailEvaluation,
+    Field(discriminator="benchmark"),
 ]
 
 
@@ -429,7 +507,8 @@ Evaluation = Annotated[
 class RunConfig:
     """Everything a run is made of. Written to `config.yaml` in the run directory; every rank reads that file.
 
-    trainer: TRL/Transformers fields for every training stage; sft, dpo, distill: fields for that kind of stage alone.
+    trainer: TRL/Transformers fields for every training stage; sft, dpo, distill, guardrail: fields for that kind of stage
+    alone.
     deepspeed: DeepSpeed's JSON, less what is derived from the trainer fields; null trains without DeepSpeed.
     """
 
@@ -443,6 +522,7 @@ class RunConfig:
     sft: dict[str, Any] = Field(default_factory=dict)
     dpo: dict[str, Any] = Field(default_factory=dict)
     distill: dict[str, Any] = Field(default_factory=dict)
+    guardrail: dict[str, Any] = Field(default_factory=dict)
     deepspeed: dict[str, Any] | None = None
     launcher: Launcher = Field(default_factory=LocalLauncher)
     survival: SurvivalSection = Field(default_factory=SurvivalSection)

@@ -1,4 +1,4 @@
-"""What may stand in the `trainer`, `sft`, `dpo` and `distill` sections: fields of the libraries' own config classes.
+"""What may stand in `trainer`, `sft`, `dpo`, `distill` and `guardrail`: fields of the libraries' own config classes.
 
 A field may be set in `trainer` (for every training stage) or in the stage's own section, not in both. What the
 run itself decides (directories, seed, DeepSpeed) is derived and may not be set.
@@ -15,10 +15,10 @@ from typing import Any
 
 from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
-from trainer.config.schema import RunConfig, SafeSteerMethod
+from trainer.config.schema import DsaMethod, RunConfig, SafeSteerMethod
 from trainer.suggest import did_you_mean
 
-SECTIONS = ("sft", "dpo", "distill")
+SECTIONS = ("sft", "dpo", "distill", "guardrail")
 
 # Field -> what sets it instead.
 DERIVED = {
@@ -55,7 +55,11 @@ DERIVED_IN: dict[str, dict[str, str]] = {
         **dict.fromkeys(("log_completions", "num_completions_to_print", "log_unique_prompts"), "the tracking group"),
         **dict.fromkeys(("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "generation_kwargs"), _ON_POLICY),
         **dict.fromkeys(("cache_implementation", "use_vllm"), "nothing: samples are drawn by transformers with its cache"),
-    }
+    },
+    "guardrail": {
+        "gradient_checkpointing": "the method: adapters have few activations, and the base keeps none",
+        "label_smoothing_factor": "nothing: the labels are not smoothed",
+    },
 }
 
 # The one name that is DeepSpeed's and not TRL's: examples in one optimiser step, over all processes.
@@ -67,6 +71,9 @@ def training_stages(config: RunConfig) -> tuple[str, ...]:
     """The stages of this run that train, in order."""
     if isinstance(config.method, SafeSteerMethod):
         return ("distill", *(f"distill_{ablation}" for ablation in config.method.ablations))
+    if isinstance(config.method, DsaMethod):
+        first = () if config.method.distill_from is None else (config.method.distill_from,)
+        return tuple(f"guardrail_{n}" for n in dict.fromkeys((*first, *config.method.guardrails, *config.method.baselines)))
     return ("sft", "dpo") if config.method.name == "cosalign" else (config.method.name,)
 
 
@@ -76,10 +83,12 @@ def section_of(stage: str) -> str:
 
 
 def config_class(stage: str) -> type:
-    """TRL's config class of a training stage (or of a section)."""
+    """The libraries' config class of a training stage (or of a section)."""
+    from transformers import TrainingArguments
     from trl import DistillationConfig, DPOConfig, SFTConfig
 
-    return {"sft": SFTConfig, "dpo": DPOConfig, "distill": DistillationConfig}[section_of(stage)]
+    classes = {"sft": SFTConfig, "dpo": DPOConfig, "distill": DistillationConfig, "guardrail": TrainingArguments}
+    return classes[section_of(stage)]
 
 
 def _set_fields(config: RunConfig, stage: str) -> dict[str, Any]:

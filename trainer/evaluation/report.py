@@ -25,16 +25,17 @@ _COLUMNS = (
 )
 
 
-def _short(value: float) -> str:
-    """`.41`, `-.07`, `1.00`: two decimals without the leading zero."""
-    return f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 0.995 else f"{value:.2f}"
+def _short(value: float, decimals: int = 2) -> str:
+    """`.41`, `-.07`, `1.00`: without the leading zero."""
+    text = f"{value:.{decimals}f}"
+    return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text
 
 
-def _cell(metric: dict[str, Any] | None) -> str:
+def _cell(metric: dict[str, Any] | None, decimals: int = 2) -> str:
     if metric is None:
         return "-"
-    text = _short(metric["value"])
-    return text if metric["ci95"] is None else f"{text} ±{_short((metric['ci95'][1] - metric['ci95'][0]) / 2)}"
+    text = _short(metric["value"], decimals)
+    return text if metric["ci95"] is None else f"{text} ±{_short((metric['ci95'][1] - metric['ci95'][0]) / 2, decimals)}"
 
 
 def results_table(results: dict[str, Any]) -> Table:
@@ -56,6 +57,23 @@ def results_table(results: dict[str, Any]) -> Table:
     return table
 
 
+def guardrail_table(results: dict[str, Any]) -> Table | None:
+    """One row a guardrail, one column a test set; None where the run has no guardrails."""
+    metrics: dict[str, Any] = results["models"].get("base", {})
+    keys = [key.split("/")[1:] for key in metrics if key.startswith("guardrail_auc/")]
+    if not keys:
+        return None
+    title = f"{results['run']}: guardrails, area under the ROC curve (95% bootstrap intervals)"
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
+    table.add_column("guardrail", no_wrap=True)
+    sets = list(dict.fromkeys(of_set for _, of_set in keys))
+    for of_set in sets:
+        table.add_column(f"{of_set} ↑", justify="right", no_wrap=True)
+    for guardrail in dict.fromkeys(guardrail for guardrail, _ in keys):
+        table.add_row(guardrail, *(_cell(metrics.get(f"guardrail_auc/{guardrail}/{of_set}"), 3) for of_set in sets))
+    return table
+
+
 def print_report(run_dir: Path) -> None:
     """Print the table of a finished run and where to find the rest."""
     console = Console()
@@ -64,8 +82,13 @@ def print_report(run_dir: Path) -> None:
     path = run_dir / RESULTS
     if path.exists():
         console.print()
-        console.print(results_table(json.loads(path.read_text())))
-        console.print(f"results: {path}   every response: {run_dir / 'evaluate' / 'responses.jsonl'}", soft_wrap=True)
+        results, responses = json.loads(path.read_text()), run_dir / "evaluate" / "responses.jsonl"
+        if responses.exists():
+            console.print(results_table(results))
+        if (guardrails := guardrail_table(results)) is not None:
+            console.print(guardrails)
+        every = f"   every response: {responses}" if responses.exists() else ""
+        console.print(f"results: {path}{every}", soft_wrap=True)
     offline = sorted((run_dir / "wandb").glob("offline-run-*")) if (run_dir / "wandb").exists() else []
     if offline:
         console.print(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.config.schema import RunConfig, SafeSteerMethod, SlurmLauncher
+from trainer.config.schema import DsaMethod, RunConfig, SafeSteerMethod, SlurmLauncher
 from trainer.config.trl_fields import training_stages
+from trainer.errors import ConfigError
 from trainer.plan.devices import DEVICES, Device, usable
 from trainer.plan.disk import Disk, disk_of, free_space
 from trainer.plan.layout import layout_of
@@ -70,7 +71,10 @@ class Plan:
 
 
 def make_plan(config: RunConfig) -> Plan:
-    """Raises ConfigError where the model's shape is not known, and DataError where its data cannot be read."""
+    """Raises ConfigError where the model's shape is not known or nothing is known of the method, and DataError where its data
+    cannot be read."""
+    if isinstance(config.method, DsaMethod):
+        raise ConfigError("method: dsa has no plan: its stages train adapters beside a frozen base; plan another method.")
     shape = shape_of(config.model)
     device = None if config.launcher.gpu is None else DEVICES[config.launcher.gpu]
     examples = count_examples(config)

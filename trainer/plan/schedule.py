@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.config.check import SANDBOX, looks_local
-from trainer.config.schema import InstructionData, RunConfig, SafeSteerMethod
+from trainer.config.schema import InstructionData, PreferenceData, RunConfig, SafeSteerMethod
 from trainer.config.trl_fields import accumulation_steps, stage_fields, training_stages
 from trainer.data.preferences import dpo_examples, read_preferences, sft_examples
 from trainer.plan.devices import Device
@@ -55,6 +55,7 @@ def count_examples(config: RunConfig) -> dict[str, int | None]:
     if isinstance(data, InstructionData):
         assert isinstance(config.method, SafeSteerMethod)  # checked when the config was loaded
         return dict.fromkeys(stages, data.limit * config.method.rollouts)
+    assert isinstance(data, PreferenceData)
     if data.format.startswith(SANDBOX):
         pairs = sandbox_preferences(data, config.seed).pairs
     elif data.path is not None and looks_local(data.path) and Path(data.path).expanduser().exists():

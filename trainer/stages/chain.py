@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from trainer.config.check import looks_local
 from trainer.config.load import to_mapping
 from trainer.config.outside import outside
-from trainer.config.schema import RunConfig, SafeSteerMethod
+from trainer.config.schema import DsaMethod, RunConfig, SafeSteerMethod
 from trainer.config.trl_fields import section_of, training_stages
 from trainer.doctor import examination
 from trainer.doctor.preflight import DOCTOR
+from trainer.methods.dsa import stage_data as labelled_data
+from trainer.methods.dsa import stage_features, stage_guardrail
+from trainer.methods.dsa.stage_guardrail import adapter_of, guardrail_of
 from trainer.methods.safesteer import stage_direction, stage_distill, stage_prompts, stage_teacher, stage_tokens
 from trainer.sandbox import SHIPPED
 from trainer.stages import base, data, dpo, evaluate, sft
@@ -27,7 +30,12 @@ def chain(config: RunConfig) -> list[Stage]:
     stages = []
     if config.model.random_init is not None:
         stages.append(Stage("base", base.run, (), parts.settings("model"), parts.reads("model."), distributed=False))
-    stages += _safesteer(parts) if isinstance(config.method, SafeSteerMethod) else _preferences(parts)
+    if isinstance(config.method, SafeSteerMethod):
+        stages += _safesteer(parts)
+    elif isinstance(config.method, DsaMethod):
+        stages += _dsa(parts)
+    else:
+        stages += _preferences(parts)
     if config.evaluation is not None:
         compared = tuple(stage.name for stage in stages if stage.name != "data")
         reads = parts.reads("model.", "evaluation.", "judge.")
@@ -109,4 +117,32 @@ def _safesteer(parts: _Parts) -> list[Stage]:
     for name in training_stages(config):
         trained = parts.settings("model", "trainer", "deepspeed", section_of(name), how=how)
         stages.append(Stage(name, stage_distill.run, before, trained, model, trains=True))
+    return stages
+
+
+def _dsa(parts: _Parts) -> list[Stage]:
+    """Labelled data, the base's hidden states where they are kept, and a guardrail after another."""
+    config = parts.config
+    method = config.method
+    assert isinstance(method, DsaMethod)
+    values, model = to_mapping(config)["method"], parts.reads("model.")
+    before: tuple[str, ...] = (*parts.start, "data")
+    settings, reads = parts.settings("data", "model"), parts.reads("model.", "data.")
+    stages = [Stage("data", labelled_data.run, parts.start, settings, reads, distributed=False)]
+    if method.feature_cache is not None:
+        kept = parts.settings("model", guardrails=values["guardrails"])
+        stages.append(Stage("features", stage_features.run, before, kept, model))
+        before = (*before, "features")
+    for name in training_stages(config):
+        guardrail = guardrail_of(name)
+        taught = method.distill_from is not None and guardrail in method.guardrails
+        how = {
+            "adapter": asdict(adapter_of(method, guardrail)),
+            "false_positive_rate": method.false_positive_rate,
+            "learns_from": method.distill_from if taught else None,
+            "teaches": guardrail == method.distill_from,
+        }
+        after = (*before, f"guardrail_{method.distill_from}") if taught else before
+        settings = parts.settings("model", "trainer", "deepspeed", section_of(name), how=how)
+        stages.append(Stage(name, stage_guardrail.run, after, settings, model, trains=True))
     return stages

@@ -66,6 +66,7 @@ def _sandbox_preferences(data: PreferenceData, seed: int) -> Preferences:
 
 def max_prompt_tokens(config: RunConfig) -> int:
     """The longest prompt to train on: what the user set, and room for one response token in every training stage."""
+    assert isinstance(config.data, PreferenceData)
     stages = training_stages(config)
     lengths = [stage_fields(config, stage).get("max_length", DEFAULT_MAX_LENGTH) for stage in stages]
     room = min((length for length in lengths if length is not None), default=1 << 30) - 1

@@ -1,4 +1,5 @@
-"""Stage `evaluate`: every contender answers the benchmark, a judge reads the answers, and one table compares them."""
+"""Stage `evaluate`: every contender answers the benchmark, a judge reads the answers, and one table compares them. The
+guardrails of a run are measured beside them."""
 
 from __future__ import annotations
 
@@ -13,6 +14,8 @@ from typing import Any
 from trainer.config.load import to_mapping
 from trainer.config.schema import (
     CosalignTestEvaluation,
+    DsaMethod,
+    GuardrailEvaluation,
     PromptsEvaluation,
     RunConfig,
     SafeSteerMethod,
@@ -20,6 +23,7 @@ from trainer.config.schema import (
     SandboxSafetyEvaluation,
 )
 from trainer.evaluation.generate import Task, device_of_rank, generate_share, read_generations, this_ranks_share
+from trainer.evaluation.guardrails import measure_guardrails
 from trainer.evaluation.items import CONTENDERS, Contender, Item, Judge, available_weights
 from trainer.evaluation.metrics import Judged, Metrics, score
 from trainer.evaluation.report import RESULTS
@@ -35,6 +39,8 @@ def contenders(config: RunConfig) -> list[Contender]:
     """The models to compare: those asked for, or all that this chain of stages can provide."""
     evaluation, method = config.evaluation, config.method
     assert evaluation is not None  # the stage exists only where it is set
+    if isinstance(evaluation, GuardrailEvaluation):
+        return []
     prompt = method.system_prompt if isinstance(method, SafeSteerMethod) else None
     known = CONTENDERS | {"teacher": replace(CONTENDERS["teacher"], system=prompt)}
     if evaluation.models is not None:
@@ -51,6 +57,8 @@ def contenders(config: RunConfig) -> list[Contender]:
 def benchmark_items(config: RunConfig) -> list[Item]:
     """The benchmark named in the config."""
     evaluation = config.evaluation
+    if isinstance(evaluation, GuardrailEvaluation):
+        return []
     if isinstance(evaluation, SandboxEvaluation):
         from trainer.sandbox.benchmark import sandbox_items
 
@@ -92,21 +100,29 @@ def run(context: StageContext) -> list[Path]:
     if not context.is_main:
         return []
     with Tracker.open(context) as tracker:
-        judged = _judge(context, rows, items)
-        responses = context.stage_dir / RESPONSES
-        with responses.open("w") as file:
-            for row in judged:
-                file.write(json.dumps(_record(row)) + "\n")
+        outputs = [context.stage_dir / RESULTS]
+        judged = _judge(context, rows, items) if rows else []
+        if judged:
+            outputs.append(context.stage_dir / RESPONSES)
+            with outputs[-1].open("w") as file:
+                for row in judged:
+                    file.write(json.dumps(_record(row)) + "\n")
         assert config.evaluation is not None
         models = {
             c.label: score([row for row in judged if row.label == c.label], config.evaluation.resamples, config.seed)
             for c in rows
         }
+        if isinstance(config.method, DsaMethod):
+            found, pictures = measure_guardrails(config, context.run_dir, context.stage_dir, config.evaluation.resamples)
+            models["base"] = models.get("base", {}) | found
+            outputs += pictures.values()
+            for name, picture in pictures.items():
+                tracker.image(f"guardrails/{name}", picture)
         results = {"run": config.run.name, "provenance": _provenance(context), "models": models}
         write_json(context.stage_dir / RESULTS, results)
         write_json(context.run_dir / RESULTS, results)
         _track(tracker, models, judged, config.tracking.sample_rows)
-    return [responses, context.stage_dir / RESULTS]
+    return outputs
 
 
 def _generate(context: StageContext, weights: str, tasks: Sequence[Task]) -> None:
@@ -175,6 +191,8 @@ def _track(tracker: Tracker, models: dict[str, Metrics], judged: Sequence[Judged
     tracker.summary(
         {f"{label}/{name}": metric["value"] for label, metrics in models.items() for name, metric in metrics.items()}
     )
+    if not judged:
+        return
     answers: dict[str, dict[str, Judged]] = {}
     for row in judged:
         answers.setdefault(row.item.id, {})[row.label] = row

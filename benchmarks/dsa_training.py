@@ -1,0 +1,238 @@
+"""Training of DSA's aligners and guardrails against LoRA on the same base, and a guardrail with its features cached.
+
+    python benchmarks/dsa_training.py [--quick] [--repeats 3] [--out FILE]
+
+A random Llama; random sequences of 128 tokens, 8 a step; AdamW. Everything is timed in turns, so that a busy machine hits all;
+times are medians, ratios medians of the ratios within a repeat.
+
+Steps. Alignment is DPO on 4 pairs, half of each sequence being the completion: an aligner takes its reference from the base's
+forward pass that it reads anyway, LoRA from a second one with its adapter off. A guardrail is trained with binary
+cross-entropy at the last token; against it, LoRA in the backbone under a linear head. LoRA has rank 16 in all linear layers,
+of all blocks or of the last two. Steps of an adapter have no backward pass through the base.
+
+Cached features. The hidden states that a guardrail reads are computed once and written to files, one a batch, in the dtype of
+the base: for lst those of all tokens, for rtb only those of the token that is judged. Without the cache an epoch takes u, with
+it c, and the features once f, reading and writing included; the cache pays from f / (u - c) epochs on. The files are read
+back from the system's page cache here, which is faster than a disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from dsa_cost import DEVICE, VOCABULARY, Rows, about, now, publish, small_base
+from peft import LoraConfig, get_peft_model
+from rich.progress import track
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, logsigmoid
+
+from trainer.methods.dsa.base import head_logits, read
+from trainer.methods.dsa.config import ALIGNERS, AdapterConfig
+from trainer.methods.dsa.factory import make_aligner, make_guardrail
+
+SEQUENCES, BETA, BATCHES = 8, 0.1, 4
+PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+Step = Callable[[], None]
+
+
+def trained(module: Any) -> int:
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def stepping(module: Any, loss: Callable[[], Tensor]) -> tuple[int, Step]:
+    """How many parameters a training step trains, and the step."""
+    optimizer = torch.optim.AdamW([p for p in module.parameters() if p.requires_grad], lr=1e-4)
+
+    def step() -> None:
+        loss().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return trained(module), step
+
+
+def with_lora(model: Any, last_blocks: int | None) -> Any:
+    """A copy of the model with LoRA."""
+    layers = None if last_blocks is None else list(range(model.config.num_hidden_layers))[-last_blocks:]
+    return get_peft_model(
+        copy.deepcopy(model), LoraConfig(r=16, lora_alpha=32, target_modules=PROJECTIONS, layers_to_transform=layers)
+    )
+
+
+def dpo(policy: Tensor, reference: Tensor, ids: Tensor) -> Tensor:
+    """Logits (B, C + 1, V), the last C + 1 of each sequence; the first half of the rows is chosen, the second rejected."""
+
+    def log_probability(logits: Tensor) -> Tensor:
+        tokens = logits.shape[1] - 1
+        return -cross_entropy(logits[:, :-1].float().transpose(1, 2), ids[:, -tokens:], reduction="none").sum(1)
+
+    chosen, rejected = (log_probability(policy) - log_probability(reference)).chunk(2)
+    return -logsigmoid(BETA * (chosen - rejected)).mean()
+
+
+def alignment_steps(base: Any, ids: Tensor) -> dict[str, tuple[int, Step]]:
+    mask, kept = torch.ones_like(ids), ids.shape[1] // 2 + 1
+
+    def by_aligner(kind: str) -> tuple[int, Step]:
+        aligner = make_aligner(AdapterConfig(kind), base).to(DEVICE).train()
+
+        def loss() -> Tensor:
+            output = read(base, ids, mask, logits_to_keep=kept)
+            policy = head_logits(base, aligner.states(output.hidden_states, mask)[:, -kept:])
+            return dpo(policy, output.logits, ids)
+
+        return stepping(aligner, loss)
+
+    def by_lora(last_blocks: int | None) -> tuple[int, Step]:
+        model = with_lora(base, last_blocks).train()
+
+        def loss() -> Tensor:
+            with torch.no_grad(), model.disable_adapter():
+                reference = model(input_ids=ids, use_cache=False, logits_to_keep=kept).logits
+            return dpo(model(input_ids=ids, use_cache=False, logits_to_keep=kept).logits, reference, ids)
+
+        return stepping(model, loss)
+
+    aligners = {f"aligner, {kind}": by_aligner(kind) for kind in ALIGNERS}
+    return {"LoRA, all blocks": by_lora(None), "LoRA, last 2 blocks": by_lora(2), **aligners}
+
+
+def guardrail_steps(base: Any, ids: Tensor, labels: Tensor) -> dict[str, tuple[int, Step]]:
+    mask, last = torch.ones_like(ids), torch.full((len(ids),), ids.shape[1] - 1, device=DEVICE)
+
+    def by_guardrail(config: AdapterConfig) -> tuple[int, Step]:
+        guardrail = make_guardrail(config, base, ["prompt"]).to(DEVICE).train()
+
+        def loss() -> Tensor:
+            hidden = read(base, ids, mask, logits_to_keep=1).hidden_states
+            return binary_cross_entropy_with_logits(guardrail(hidden, mask, last), labels)
+
+        return stepping(guardrail, loss)
+
+    def by_lora(last_blocks: int | None) -> tuple[int, Step]:
+        backbone = with_lora(base, last_blocks).get_base_model().base_model  # with LoRA's layers in it
+        module = nn.ModuleDict({"backbone": backbone, "head": nn.Linear(base.config.hidden_size, 1, device=DEVICE)}).train()
+
+        def loss() -> Tensor:
+            state = module["backbone"](input_ids=ids, use_cache=False).last_hidden_state[:, -1]
+            return binary_cross_entropy_with_logits(module["head"](state.float()), labels)
+
+        return stepping(module, loss)
+
+    adapters = {"plr": AdapterConfig("plr", probe_width=128), "rtb": AdapterConfig("rtb"), "lst": AdapterConfig("lst")}
+    return {
+        "LoRA, all blocks": by_lora(None),
+        "LoRA, last 2 blocks": by_lora(2),
+        **{f"guardrail, {kind}": by_guardrail(config) for kind, config in adapters.items()},
+    }
+
+
+def seconds(call: Callable[[], Any]) -> float:
+    start = now()
+    call()
+    return now() - start
+
+
+def in_turns(calls: dict[str, Step], repeats: int, what: str) -> dict[str, list[float]]:
+    """Seconds of each call in each repeat, after one that is not counted."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for repeat in track(range(-1, repeats), what):
+        for name, call in calls.items():
+            spent = seconds(call)
+            if repeat >= 0:
+                times[name].append(spent)
+    return times
+
+
+def compared(task: str, steps: dict[str, tuple[int, Step]], tokens: int, repeats: int) -> Rows:
+    times = in_turns({name: step for name, (_, step) in steps.items()}, repeats, task)
+    of_lora = times["LoRA, all blocks"]
+    rows: Rows = []
+    for name, (parameters, _) in steps.items():
+        faster = median(a / b for a, b in zip(of_lora, times[name], strict=True))
+        spent = median(times[name])
+        row = (task, name, f"{parameters / 1e6:.2f}M", f"{spent:.3f}", f"{tokens / spent:,.0f}", f"{faster:.2f}")
+        rows.append(row)
+    return rows
+
+
+def cached(base: Any, kind: str, batches: Sequence[Tensor], labels: Tensor, repeats: int) -> tuple[str, ...]:
+    """The row of one kind of guardrail: epochs over `batches`, each (B, T), without a cache and with one."""
+    guardrail = make_guardrail(AdapterConfig(kind), base, ["prompt"]).to(DEVICE).train()
+    optimizer = torch.optim.AdamW(guardrail.parameters(), lr=1e-4)
+    mask, last = torch.ones_like(batches[0]), torch.full((len(labels),), batches[0].shape[1] - 1, device=DEVICE)
+    only_last = guardrail.adapter.token_wise
+
+    def hidden_of(ids: Tensor) -> Sequence[Tensor]:
+        hidden: Sequence[Tensor] = read(base, ids, mask, logits_to_keep=1).hidden_states
+        return hidden
+
+    def train(hidden: Sequence[Tensor], positions: Tensor) -> None:
+        binary_cross_entropy_with_logits(guardrail(hidden, mask, positions), labels).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    def epoch() -> None:
+        for ids in batches:
+            train(hidden_of(ids), last)
+
+    with tempfile.TemporaryDirectory() as directory:
+        files = [Path(directory) / f"{number}.safetensors" for number in range(len(batches))]
+
+        def write() -> None:
+            for ids, file in zip(batches, files, strict=True):
+                hidden = [state[:, -1:] if only_last else state for state in hidden_of(ids)]
+                save_file({str(layer): state.contiguous() for layer, state in enumerate(hidden)}, file)
+
+        def cached_epoch() -> None:
+            for file in files:
+                states = load_file(file, device=DEVICE)
+                train([states[str(layer)] for layer in range(len(states))], torch.zeros_like(last) if only_last else last)
+
+        times = in_turns({"f": write, "u": epoch, "c": cached_epoch}, repeats, f"cache, {kind}")
+        mebibytes = 1000 * sum(file.stat().st_size for file in files) / 2**20 / (len(batches) * len(labels))
+    f, u, c = (median(times[name]) for name in "fuc")
+    pays = f"{f / (u - c):.2f}" if u > c else "never"
+    return f"guardrail, {kind}", f"{u:.2f}", f"{c:.3f}", f"{u / c:.1f}", f"{f:.2f}", pays, f"{mebibytes:,.0f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a small base, sequences of 32 tokens")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    length = 32 if arguments.quick else 128
+    base = small_base(arguments.quick).requires_grad_(False)
+    generator = torch.Generator().manual_seed(0)
+    batches = [torch.randint(VOCABULARY, (SEQUENCES, length), generator=generator).to(DEVICE) for _ in range(BATCHES)]
+    labels = torch.tensor([0.0, 1.0], device=DEVICE).repeat(SEQUENCES // 2)[:, None]
+    tokens = batches[0].numel()
+    rows = compared("alignment", alignment_steps(base, batches[0]), tokens, arguments.repeats)
+    rows += compared("guardrail", guardrail_steps(base, batches[0], labels), tokens, arguments.repeats)
+    cache = [cached(base, kind, batches, labels, arguments.repeats) for kind in ("rtb", "lst")]
+    publish(
+        f"{about()}; base of {base.num_parameters() / 1e6:.0f}M parameters, {SEQUENCES} sequences of {length} tokens a step, "
+        f"{arguments.repeats} repeats",
+        [
+            ("Steps", ("task", "trained", "parameters", "step, s", "tokens a second", "times as fast as LoRA"), rows),
+            (
+                f"Cached features, epochs of {BATCHES} batches",
+                ("trained", "epoch (u), s", "cached (c), s", "u / c", "features (f), s", "pays from epochs", "MiB, 1,000 rows"),
+                cache,
+            ),
+        ],
+        arguments.out,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""What can be wrong with a DSA config, said before a process starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trainer.compose import composed
+from trainer.config.load import load_config
+from trainer.config.schema import RunConfig
+from trainer.config.trl_fields import training_stages
+from trainer.errors import ConfigError
+from trainer.stages.chain import chain
+
+
+def load(*overrides: str) -> RunConfig:
+    return load_config(composed(["experiment=dsa_guardrails", *overrides]))
+
+
+def problems(*overrides: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load(*overrides)
+    return caught.value.problems
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (("data=sandbox",), "data.format: method=dsa cannot train on sandbox; it needs labelled texts"),
+        (("data.tests.mine=gone.jsonl",), "data.tests: the sandbox has its own test sets"),
+        (("data.path=gone.jsonl",), "data.path: data.format=sandbox_labelled makes its own"),
+        (("data=labelled", "data.path=.", "data.tests={}"), "data.tests: there is nothing to evaluate on"),
+        (("data=labelled", "data.path=.", "data.tests.validation=."), "data.tests.validation: must be a plain name"),
+        (("data=labelled", "data.path=.", "data.tests.mine=./gone"), "data.tests.mine: ./gone does not exist"),
+        (("data=labelled", "data.tests.mine=."), "data.path: data.format=labelled needs a file"),
+        (("method.guardrails=null",), "method.guardrails: Input should be a valid dictionary"),
+        (("method.guardrails.lst.kind=lts",), "method.guardrails.lst.kind: Input should be 'plr', 'rtb', 'lst'"),
+        (("method.guardrails.lst.reductio=4",), "method.guardrails.lst.reductio: unknown key; did you mean reduction"),
+        (("method.guardrails.lst.bottleneck=8",), "method.guardrails.lst.bottleneck: an adapter of kind lst has no such size"),
+        (("method.guardrails.full.kind=lst",), "method.guardrails.full: must be a plain name"),
+        (("~method.guardrails.lst",), "method.baselines: standalone is as large as a guardrail of kind lst"),
+        (("method.baselines=[full,full]",), "method.baselines: names one twice"),
+        (("method.baselines=[]", "method.distill_from=full"), "method.distill_from: full is not trained"),
+        (("method.false_positive_rate=1",), "method.false_positive_rate: Input should be less than 1"),
+        (("method.feature_cache=0",), "method.feature_cache: Input should be greater than 0"),
+        (("model.lora.r=8",), "model.lora: method=dsa leaves the base as it is"),
+        (("guardrail.beta=0.1",), "guardrail.beta: TrainingArguments has no such field; set dpo.beta"),
+        (("guardrail.gradient_checkpointing=true",), "guardrail.gradient_checkpointing: is set by the method"),
+        (("guardrail.label_smoothing_factor=0.1",), "guardrail.label_smoothing_factor: is set by nothing"),
+        (("sft.learning_rate=1e-5",), "sft: method=dsa has no sft stage"),
+        (("evaluation.prompts=5",), "evaluation.prompts: unknown key"),
+        (("evaluation=sandbox_safety", "evaluation.models=[base,sft]"), "evaluation.models: sft is the model of stage sft"),
+        (
+            ("launcher=slurm", "launcher.per_stage=true", "launcher.stages.features.nodes=1"),
+            "launcher.stages.features: this run has no such stage",
+        ),
+    ],
+)
+def test_each_mistake_is_named_with_what_to_do(overrides: tuple[str, ...], said: str) -> None:
+    assert any(problem.startswith(said) for problem in problems(*overrides)), problems(*overrides)
+
+
+def test_no_guardrail_is_nothing_to_train() -> None:
+    without = [f"~method.guardrails.{name}" for name in ("plr", "rtb", "lst")]
+    assert any(problem.startswith("method.guardrails: there is nothing to train") for problem in problems(*without))
+
+
+def test_other_methods_refuse_labelled_texts_and_have_no_guardrails_to_evaluate() -> None:
+    for overrides, said in (
+        (["data=sandbox_labelled"], "method=cosalign cannot train on sandbox_labelled; it needs preference pairs"),
+        (["evaluation=guardrails"], "evaluation: method=cosalign trains no guardrails"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            load_config(composed(["experiment=cosalign", *overrides]))
+
+
+def test_stages_come_in_the_order_in_which_they_need_each_other() -> None:
+    assert [stage.name for stage in chain(load())] == [
+        "data", "guardrail_plr", "guardrail_rtb", "guardrail_lst", "guardrail_standalone", "guardrail_full", "evaluate",
+    ]  # fmt: skip
+    distilled = load("method.distill_from=full", "method.feature_cache=1")
+    assert training_stages(distilled)[0] == "guardrail_full"
+    stages = {stage.name: stage for stage in chain(distilled)}
+    assert list(stages)[:3] == ["data", "features", "guardrail_full"]
+    assert "guardrail_full" in stages["guardrail_lst"].after
+    assert "guardrail_full" not in stages["guardrail_standalone"].after
+
+
+def test_a_change_redoes_only_the_guardrail_that_it_is_about() -> None:
+    def settings(*overrides: str) -> dict[str, object]:
+        return {stage.name: stage.settings for stage in chain(load("evaluation=none", *overrides))}
+
+    plain = settings()
+    for override, changed in (
+        ("method.guardrails.rtb.bottleneck=16", {"guardrail_rtb"}),
+        ("method.guardrails.lst.reduction=8", {"guardrail_lst", "guardrail_standalone"}),
+        ("method.distill_from=full", {"guardrail_full", "guardrail_plr", "guardrail_rtb", "guardrail_lst"}),
+        ("method.baselines=[full]", set()),
+    ):
+        other = settings(override)
+        assert {name for name in other if other[name] != plain[name]} == changed, override
+
+
+def test_labelled_data_is_read_from_outside_and_its_content_counts(tmp_path: Path) -> None:
+    file = tmp_path / "texts.jsonl"
+    file.write_text("{}")
+    config = load("data=labelled", f"data.path={file}", f"data.tests.mine={file}", "evaluation=none")
+    assert chain(config)[0].reads.keys() >= {"data.path", "data.tests.mine"}

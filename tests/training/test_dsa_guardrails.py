@@ -1,0 +1,411 @@
+"""Guardrails from config to results, on the sandbox: one process or two, hidden states kept or not, stopped and resumed."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.conftest import keel, losses, results, start_keel
+from trainer.compose import composed
+from trainer.config.load import load_config
+from trainer.config.schema import RunConfig
+from trainer.data.labelled import Labelled
+from trainer.errors import ArtifactError, ConfigError, DataError
+from trainer.evaluation.report import guardrail_table
+from trainer.methods.dsa import stage_guardrail
+from trainer.methods.dsa.artifact import load
+from trainer.methods.dsa.base import read
+from trainer.methods.dsa.batches import shares
+from trainer.methods.dsa.examples import encode, labels_in
+from trainer.methods.dsa.guardrail_trainer import guardrail_loss
+from trainer.methods.dsa.stage_data import read_sets
+from trainer.models.fingerprint import base_fingerprint
+from trainer.models.load import load_model, load_tokenizer
+from trainer.run import carry_out
+from trainer.sandbox import BASE_DIR
+from trainer.stages.chain import stage_named
+from trainer.stages.context import StageContext
+from trainer.survival.checkpoints import all_checkpoints
+
+# fp32 on CPU; what differs is the order of sums over ranks and shards.
+LOSS_TOLERANCE = 2e-4
+
+RUN = (
+    "experiment=dsa_guardrails",
+    "run.name=run",
+    "method.guardrails.lst.every=2",  # then some layers are read only where a label is
+    "data.train=160",
+    "data.validation=80",
+    "data.limit=60",
+    "trainer.train_batch_size=16",
+    "trainer.per_device_train_batch_size=4",
+    "trainer.max_steps=5",
+    "trainer.save_steps=2",
+    "trainer.logging_steps=1",
+    "guardrail.learning_rate=5e-3",
+    "tracking.mode=disabled",
+)
+
+
+def alone(kind: str) -> tuple[str, ...]:
+    """One guardrail, called as its kind, and nothing else."""
+    others = tuple(f"~method.guardrails.{name}" for name in ("plr", "rtb", "lst") if name != kind)
+    return (*others, f"method.guardrails.{kind}.kind={kind}", "method.baselines=[]", "evaluation=none")
+
+
+LST = alone("lst")
+
+
+class HereLauncher:
+    """Runs stages in this process, which has its libraries loaded already."""
+
+    def __init__(self, config: RunConfig):
+        self.config = config
+
+    def start(self, run_dir: Path, stage: str, distributed: bool) -> None:
+        with StageContext(self.config, run_dir, stage, 0, 1) as context:
+            stage_named(self.config, stage).run(context)
+
+
+Run = Callable[..., Path]
+
+
+def here(cwd: Path, *overrides: str) -> Path:
+    """A run without DeepSpeed in this process; returns its directory."""
+    config = load_config(composed([*RUN, "deepspeed=none", f"paths.runs={cwd}", *overrides]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trainer.run.launcher_for", HereLauncher)
+        return carry_out(config)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every stage."""
+    return here(tmp_path_factory.mktemp("whole"), "evaluation.resamples=50")
+
+
+def probabilities(run_dir: Path, stage: str) -> torch.Tensor:
+    lines = stage_guardrail.read_probabilities(run_dir, stage)
+    return torch.tensor([list(line["p"].values()) for line in lines])
+
+
+# The parts
+
+
+def test_the_loss_is_the_mean_over_rows_of_the_cross_entropy_of_their_labels() -> None:
+    logits, labels = torch.tensor([[0.3, -2.0], [1.5, 0.2], [-0.7, 4.0]]), torch.tensor([[1.0, 0.0], [-1.0, 1.0], [0.25, -1.0]])
+
+    def term(logit: float, target: float) -> float:
+        p = 1 / (1 + torch.tensor(-logit, dtype=torch.float64).exp())
+        return float(-(target * p.log() + (1 - target) * (1 - p).log()))
+
+    expected = ((term(0.3, 1) + term(-2.0, 0)) / 2 + term(0.2, 1) + term(-0.7, 0.25)) / 3
+    assert guardrail_loss(logits, labels).item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(("rows", "world_size"), [(7, 1), (7, 2), (8, 3), (1, 3)])
+def test_every_row_is_in_a_share_and_all_ranks_have_equally_many_batches(rows: int, world_size: int) -> None:
+    lengths = [(5 * row) % 7 for row in range(rows)]
+    parts = [list(shares(lengths, 2, rank, world_size)) for rank in range(world_size)]
+    assert {len(part) for part in parts} == {len(parts[0])}
+    assert {row for part in parts for batch in part for row in batch} == set(range(rows))
+
+
+def test_an_example_ends_its_prompt_where_the_reply_begins() -> None:
+    config = load_config(composed(["experiment=dsa_guardrails"]))
+    tokenizer = load_tokenizer(config.model, str(BASE_DIR))
+    asked, answered = encode(
+        tokenizer,
+        [Labelled("what is 7 plus 8 ?", None, 0), Labelled("what is 7 plus 8 ?", "15", None, 1)],
+    )
+    chat = [{"role": "user", "content": "what is 7 plus 8 ?"}]
+    prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True)["input_ids"]
+    assert (asked.ids, asked.positions) == (prompt, (len(prompt) - 1, len(prompt) - 1))
+    assert answered.ids[: len(prompt)] == prompt
+    assert tokenizer.decode(answered.ids[len(prompt) :]) == "15"
+    assert answered.positions == (len(prompt) - 1, len(answered.ids) - 1)
+    assert (labels_in([asked]), labels_in([answered]), labels_in([asked, answered])) == (
+        ("prompt",),
+        ("response",),
+        ("prompt", "response"),
+    )
+
+
+# A whole run
+
+
+def test_results_have_the_auc_of_every_guardrail_on_every_set(whole: Path) -> None:
+    metrics = results(whole)["models"]["base"]
+    guardrails, sets = ("plr", "rtb", "lst", "standalone", "full"), ("seen", "unseen", "responses")
+    for guardrail, name in itertools.product(guardrails, sets):
+        metric = metrics[f"guardrail_auc/{guardrail}/{name}"]
+        assert metric["ci95"][0] <= metric["value"] <= metric["ci95"][1] and metric["n"] == 60
+    for guardrail, kind in itertools.product(guardrails, ("tpr", "fpr")):
+        assert {name for name in sets if f"guardrail_{kind}/{guardrail}/{name}" in metrics} == {"seen", "unseen"}
+    assert all((whole / "evaluate" / f"guardrails_{name}.png").stat().st_size > 10_000 for name in sets)
+    table = guardrail_table(results(whole))
+    assert table is not None
+    assert [str(cell) for cell in table.columns[0].cells] == list(guardrails)
+    assert [str(column.header).split()[0] for column in table.columns[1:]] == list(sets)
+
+
+def test_training_lowers_the_loss_of_every_guardrail(whole: Path) -> None:
+    for name in ("rtb", "lst", "full"):
+        found = losses(whole / f"guardrail_{name}")
+        assert len(found) == 5 and min(found[-2:]) < found[0] - 0.02, name
+
+
+def test_checkpoints_and_artifacts_hold_the_adapter_and_nothing_of_the_base(whole: Path) -> None:
+    saved = load_file(whole / "guardrail_lst" / "adapter.safetensors")
+    checkpoint = load_file(all_checkpoints(whole / "guardrail_lst" / "checkpoints")[0] / "model.safetensors")
+    assert saved.keys() == checkpoint.keys()
+    assert all(name.startswith(("adapter.", "head.")) for name in saved)
+    assert sum(value.numel() for value in saved.values()) < 100_000
+
+
+@pytest.mark.parametrize("kind", ["plr", "rtb", "lst"])
+def test_the_saved_guardrail_gives_the_probabilities_that_were_measured(whole: Path, kind: str) -> None:
+    config = load_config(composed(["experiment=dsa_guardrails"]))
+    base = load_model(config.model, str(BASE_DIR)).eval()
+    guardrail: Any = load(whole / f"guardrail_{kind}", base, base_fingerprint(str(BASE_DIR)))
+    tokenizer = load_tokenizer(config.model, str(BASE_DIR))
+    sets = read_sets(whole)
+    row = sets["responses"][3]
+    (example,) = encode(tokenizer, [row])
+    ids = torch.tensor([example.ids])
+    with torch.no_grad():
+        hidden = read(base, ids, torch.ones_like(ids)).hidden_states
+        p = guardrail(hidden, torch.ones_like(ids), torch.tensor([example.positions])).sigmoid()[0]
+    lines = [line for line in stage_guardrail.read_probabilities(whole, f"guardrail_{kind}") if line["set"] == "responses"]
+    assert lines[3]["labels"] == {"response": row.response_label}
+    assert p.tolist() == pytest.approx([lines[3]["p"]["prompt"], lines[3]["p"]["response"]], abs=1e-5)
+
+
+def test_tau_flags_no_more_benign_validation_prompts_than_asked_for(whole: Path) -> None:
+    for name in ("plr", "lst", "full"):
+        tau = json.loads((whole / f"guardrail_{name}" / "report.json").read_text())["tau"]
+        lines = stage_guardrail.read_probabilities(whole, f"guardrail_{name}")
+        benign = [line["p"]["prompt"] for line in lines if line["set"] == "validation" and line["labels"]["prompt"] == 0]
+        assert sum(p >= tau for p in benign) == int(0.05 * len(benign))
+    assert json.loads((whole / "guardrail_lst" / "adapter.json").read_text())["tau"] > 0
+
+
+def test_the_base_is_bit_for_bit_what_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the adapter is a copy of its own blocks."""
+    loaded = []
+
+    def remember(*args: Any, **kwargs: Any) -> Any:
+        loaded.append(load_model(*args, **kwargs))
+        return loaded[-1]
+
+    monkeypatch.setattr(stage_guardrail, "load_model", remember)
+    here(tmp_path, *alone("lld"))
+    original = load_file(BASE_DIR / "model.safetensors")
+    assert len(loaded) == 1
+    trained = dict(loaded[0].named_parameters())
+    assert all(trained[name].equal(value) for name, value in original.items())
+    assert all(parameter.grad is None for parameter in trained.values())
+
+
+# Hidden states that are kept
+
+
+def test_kept_hidden_states_give_the_result_of_a_pass_at_every_step(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.methods.dsa.features.SHARD", 1 << 20)
+    forward = "transformers.models.llama.modeling_llama.LlamaModel.forward"
+    run_dir = here(tmp_path, "method.feature_cache=0.1", "method.baselines=[]", "evaluation=none", "trainer.max_steps=1")
+    assert len(list((run_dir / "features").glob("*.safetensors"))) > 3
+    report = json.loads((run_dir / "features" / "report.json").read_text())
+    assert report["layers"] == {"every_token": [0, 2, 4], "labelled_tokens": [1, 3]}
+    tensors = [load_file(path) for path in (run_dir / "features").glob("*.safetensors")]
+    assert report["bytes"] == sum(tensor.nbytes for of_file in tensors for tensor in of_file.values())
+    monkeypatch.setattr(forward, lambda *_, **__: pytest.fail("the base ran again"))
+    run_dir = here(tmp_path, "method.feature_cache=0.1", "method.baselines=[]", "evaluation=none", "run.on_existing=resume")
+    for name in ("plr", "rtb", "lst"):
+        stage = f"guardrail_{name}"
+        assert losses(run_dir / stage) == pytest.approx(losses(whole / stage), abs=1e-5), name
+        assert torch.allclose(probabilities(run_dir, stage), probabilities(whole, stage), atol=1e-4), name
+
+
+def test_hidden_states_that_do_not_fit_are_refused_before_the_pass(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"method\.feature_cache: the hidden states take 0\.0\d+ GB, more than the 1e-06 allowed"
+    ):
+        here(tmp_path, *LST, "method.feature_cache=1e-6")
+
+
+def test_a_damaged_file_of_hidden_states_is_said(tmp_path: Path) -> None:
+    arguments = (*alone("plr"), "method.feature_cache=0.1")
+    run_dir = here(tmp_path, *arguments)
+    next((run_dir / "features").glob("*.safetensors")).write_bytes(b"cut short")
+    with pytest.raises(ArtifactError, match="the hidden states cannot be read"):
+        here(tmp_path, *arguments, "guardrail.learning_rate=1e-3", "run.on_existing=resume")
+
+
+# Distillation
+
+
+def test_a_guardrail_learns_the_probabilities_of_the_full_size_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    learnt: list[list[float]] = []
+
+    def remember(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        learnt.extend(labels.tolist())
+        return guardrail_loss(logits, labels)
+
+    monkeypatch.setattr("trainer.methods.dsa.guardrail_trainer.guardrail_loss", remember)
+    small = ("data.train=40", "trainer.max_steps=1", "evaluation=none")
+    run_dir = here(tmp_path, *alone("plr"), *small, "method.baselines=[full]", "method.distill_from=full")
+    said = [line for line in stage_guardrail.read_probabilities(run_dir, "guardrail_full") if line["set"] == "train"]
+    taught = torch.tensor([list(line["p"].values()) for line in said]).tolist()
+    assert len(taught) == 40 and len(learnt) == 2 * 16
+    assert all(labels in ([0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]) for labels in learnt[:16])
+    assert all(labels in taught for labels in learnt[16:])
+
+
+# Data of one's own
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def own_data(tmp_path: Path, train: list[dict[str, Any]], test: list[dict[str, Any]]) -> tuple[str, ...]:
+    files = write(tmp_path / "train.jsonl", train), write(tmp_path / "test.jsonl", test)
+    return (
+        *alone("plr"), "data=labelled", f"data.path={files[0]}", f"data.tests.mine={files[1]}",
+        "data.train=20", "data.validation=10", "trainer.max_steps=1", "data.limit=100",
+    )  # fmt: skip
+
+
+def rows(count: int, word: str) -> list[dict[str, Any]]:
+    return [{"text": f"what is {number} {word} {number} ?", "label": number % 2} for number in range(count)]
+
+
+def test_training_rows_whose_prompt_is_tested_are_left_out(tmp_path: Path) -> None:
+    run_dir = here(tmp_path / "runs", *own_data(tmp_path, rows(40, "plus"), rows(10, "plus")))
+    sets = read_sets(run_dir)
+    assert not {row.prompt for row in sets["mine"]} & {row.prompt for name in ("train", "validation") for row in sets[name]}
+    report = json.loads((run_dir / "data" / "report.json").read_text())
+    assert report["left_out"]["prompt in a test set"] == 10
+    assert report["sets"]["mine"] == {"prompt": {"unsafe": 5, "safe": 5}}
+
+
+@pytest.mark.parametrize(
+    ("test", "said"),
+    [
+        ([{"text": "what is 1 minus 1 ?", "label": 1}], "data: no prompt of the mine set is safe"),
+        (
+            [{"prompt": "what is 1 minus 1 ?", "response": f"{label}", "label": label} for label in (0, 1)],
+            "data: the mine set has labels of each response, and the training rows have none",
+        ),
+    ],
+)
+def test_a_set_that_nothing_can_be_measured_on_is_refused_before_training(
+    tmp_path: Path, test: list[dict[str, Any]], said: str
+) -> None:
+    with pytest.raises(DataError, match=said):
+        here(tmp_path / "runs", *own_data(tmp_path, rows(40, "plus"), test))
+
+
+def test_real_texts_of_toxigen_run_from_file_to_results(public_data: Path, tmp_path: Path) -> None:
+    lines = (public_data / "toxigen" / "toxigen_annotated.jsonl").read_text().splitlines()[:300]
+    (tmp_path / "train.jsonl").write_text("\n".join(lines[:200]))
+    (tmp_path / "test.jsonl").write_text("\n".join(lines[200:]))
+    run_dir = here(
+        tmp_path / "runs", "data=toxigen", f"data.path={tmp_path / 'train.jsonl'}", "data.train=100", "data.validation=60",
+        f"data.tests.toxigen={tmp_path / 'test.jsonl'}", *alone("lst")[:-1],
+        "trainer.max_steps=2", "evaluation.resamples=50", "data.limit=null",
+    )  # fmt: skip
+    assert 0 <= results(run_dir)["models"]["base"]["guardrail_auc/lst/toxigen"]["value"] <= 1
+
+
+# Several processes, and starting again
+
+
+def test_two_processes_give_the_result_of_one(whole: Path, tmp_path: Path) -> None:
+    keel(*RUN, *LST, "deepspeed=zero2", "launcher.processes=2", cwd=tmp_path)
+    _same(whole, tmp_path / "runs" / "run", "guardrail_lst")
+
+
+def _same(expected: Path, found: Path, stage: str) -> None:
+    assert losses(found / stage) == pytest.approx(losses(expected / stage), abs=LOSS_TOLERANCE), stage
+    of_both = [
+        {line["row"]: list(line["p"].values()) for line in stage_guardrail.read_probabilities(run, stage)}
+        for run in (expected, found)
+    ]
+    assert of_both[0].keys() == of_both[1].keys()
+    assert torch.allclose(*(torch.tensor([of_one[row] for row in of_both[0]]) for of_one in of_both), atol=1e-3), stage
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("deepspeed", ["none", "zero3"])
+def test_every_guardrail_and_baseline_is_the_same_on_two_processes(whole: Path, tmp_path: Path, deepspeed: str) -> None:
+    keel(*RUN, "evaluation=none", f"deepspeed={deepspeed}", "launcher.processes=2", cwd=tmp_path)
+    for name in ("plr", "rtb", "lst", "standalone", "full"):
+        _same(whole, tmp_path / "runs" / "run", f"guardrail_{name}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("deepspeed", ["zero2", "zero3"])
+def test_hidden_states_kept_by_two_processes_give_the_same(whole: Path, tmp_path: Path, deepspeed: str) -> None:
+    arguments = ("method.baselines=[]", "evaluation=none", "method.feature_cache=0.1", "launcher.processes=2")
+    keel(*RUN, *arguments, f"deepspeed={deepspeed}", cwd=tmp_path)
+    for name in ("plr", "rtb", "lst"):
+        _same(whole, tmp_path / "runs" / "run", f"guardrail_{name}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("deepspeed", ["zero2", "zero3"])
+def test_the_last_layers_train_under_zero(tmp_path: Path, deepspeed: str) -> None:
+    lld = alone("lld")
+    expected = here(tmp_path / "here", *lld)
+    keel(*RUN, *lld, f"deepspeed={deepspeed}", "launcher.processes=2", cwd=tmp_path)
+    _same(expected, tmp_path / "runs" / "run", "guardrail_lld")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("deepspeed", ["none", "zero2"])
+def test_stopped_and_resumed_equals_undisturbed(tmp_path: Path, deepspeed: str) -> None:
+    arguments = (*RUN, *LST, f"deepspeed={deepspeed}", "launcher.processes=1", "trainer.max_steps=40")
+    keel(*arguments, "run.name=undisturbed", cwd=tmp_path)
+    process = start_keel(*arguments, cwd=tmp_path)
+    metrics = tmp_path / "runs" / "run" / "guardrail_lst" / "metrics.jsonl"
+    deadline = time.monotonic() + 200
+    while not (metrics.exists() and '"step": 2' in metrics.read_text()):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == 75, output
+    keel(*arguments, cwd=tmp_path)
+    runs = [tmp_path / "runs" / name / "guardrail_lst" for name in ("undisturbed", "run")]
+    assert losses(runs[0]) == losses(runs[1])
+    assert (runs[0] / "adapter.safetensors").read_bytes() == (runs[1] / "adapter.safetensors").read_bytes()
+
+
+def test_an_adapter_of_another_base_is_refused(whole: Path) -> None:
+    config = load_config(composed(["experiment=dsa_guardrails"]))
+    base = load_model(config.model, str(BASE_DIR))
+    with pytest.raises(ArtifactError, match="an adapter fits only its own base"):
+        load(whole / "guardrail_lst", base, "another")
+
+
+def test_the_standalone_baseline_is_as_large_as_the_ladder(whole: Path) -> None:
+    sizes = [
+        json.loads((whole / f"guardrail_{name}" / "report.json").read_text())["trained_parameters"]
+        for name in ("lst", "standalone")
+    ]
+    embedding = load_file(whole / "guardrail_standalone" / "model" / "model.safetensors")["embedding.weight"].numel()
+    assert sizes[1] - embedding == pytest.approx(sizes[0], rel=0.05)

@@ -1,0 +1,194 @@
+"""Stages `guardrail_<name>`: one guardrail, or one of the baselines `standalone` and `full`, trained and tried out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainer.config.schema import DsaMethod
+from trainer.data.labelled import Labelled
+from trainer.errors import ArtifactError
+from trainer.methods.dsa.config import AdapterConfig
+from trainer.methods.dsa.examples import LABELS, Example, encode, labels_in
+from trainer.methods.dsa.stage_data import TRAIN, VALIDATION, read_sets
+from trainer.models.fingerprint import base_fingerprint
+from trainer.models.load import MODEL_DIR, base_model_path, load_model, load_tokenizer
+from trainer.stages.context import StageContext
+from trainer.stages.manifest import write_json
+from trainer.staging import scratch_of
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from trainer.methods.dsa.features import Features
+
+PROBABILITIES, REPORT = "probabilities.jsonl", "report.json"
+STANDALONE, FULL = "standalone", "full"
+PREFIX = "guardrail_"
+
+
+def guardrail_of(stage: str) -> str:
+    """The guardrail that a stage trains."""
+    return stage.removeprefix(PREFIX)
+
+
+def adapter_of(method: DsaMethod, name: str) -> AdapterConfig:
+    """What a guardrail is; of the standalone baseline the ladder that it is as large as, of the full-size one a linear head."""
+    if name == FULL:
+        return AdapterConfig("plr")
+    if name == STANDALONE:
+        return next(config for n in method.guardrails if (config := adapter_of(method, n)).kind == "lst")
+    return AdapterConfig(**asdict(method.guardrails[name]))  # type: ignore[call-overload]  # pydantic dataclasses are dataclasses
+
+
+def run(context: StageContext) -> list[Path]:
+    """Writes the adapter (of a baseline: `model/`), `report.json` with its threshold, and `probabilities.jsonl`: what it says
+    of every text."""
+    from transformers import set_seed
+
+    from trainer.methods.dsa.batches import Collator, labels_of
+    from trainer.methods.dsa.guardrail_trainer import GuardrailTrainer
+    from trainer.training import train, training_arguments
+
+    config, run_dir, method = context.config, context.run_dir, context.config.method
+    assert isinstance(method, DsaMethod)
+    name = guardrail_of(context.stage)
+    args = training_arguments(context)  # first: under ZeRO-3 it makes models load as shards
+    args.remove_unused_columns = False
+    source = base_model_path(config, run_dir)
+    tokenizer = load_tokenizer(config.model, source)
+    sets = read_sets(run_dir)
+    rows = [(of_set, row) for of_set, of_rows in sets.items() for row in of_rows]
+    examples = encode(tokenizer, [row for _, row in rows])
+    training = [index for index, (of_set, _) in enumerate(rows) if of_set == TRAIN]
+    labels = labels_in([examples[index] for index in training])
+    targets = labels_of(examples, labels)
+    if method.distill_from is not None and name in method.guardrails:
+        targets = _taught(targets, read_probabilities(run_dir, PREFIX + method.distill_from), labels)
+    set_seed(config.seed)  # of the fresh weights
+    base = load_model(config.model, source, scratch=scratch_of(config))
+    model, reads = _fresh(method, name, base, labels)
+    size = sum(getattr(p, "ds_numel", p.numel()) for p in model.parameters() if p.requires_grad)
+    features = None
+    if reads and method.feature_cache is not None:
+        features = _features(context, method, name, examples, labels, base.config.get_text_config().num_hidden_layers)
+    trainer = GuardrailTrainer(
+        model=model,
+        args=args,
+        train_dataset=[{"row": index, "input_ids": examples[index].ids} for index in training],
+        data_collator=Collator(examples, labels, targets, tokenizer.pad_token_id, features),
+        base=base if reads and features is None else None,
+    )
+
+    del base  # where nothing reads it, its memory is free
+
+    def save() -> list[Path]:
+        shown = [index for index in range(len(rows)) if rows[index][0] != TRAIN or name == method.distill_from]
+        found = context.gather(trainer.share_of_probabilities(shown, [len(example.ids) for example in examples]))
+        probabilities = {row: dict(zip(labels, of_row, strict=True)) for part in found for row, of_row in part.items()}
+        lines = [_line(index, *rows[index], probabilities[index]) for index in shown]
+        tau = _threshold(lines, labels[0], method.false_positive_rate)
+        outputs = _save(context, trainer, tau, base_fingerprint(source))
+        if not context.is_main:
+            return []
+        path, report = context.stage_dir / PROBABILITIES, context.stage_dir / REPORT
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        write_json(report, {"labels": labels, "tau": tau, "trained_parameters": size})
+        print(f"{config.run.name} · {context.stage} · {size:,} trained parameters, tau {tau:.3g}", flush=True)
+        return [path, report, *outputs]
+
+    return train(context, trainer, tokenizer, save)
+
+
+def read_probabilities(run_dir: Path, stage: str) -> list[dict[str, Any]]:
+    """What a guardrail said: rows with `row` (number of the text), `set`, `labels` (those known, by name) and `p` (the
+    probability of unsafe, by label).
+
+    Raises:
+        ArtifactError: the stage's file is damaged.
+    """
+    path = run_dir / stage / PROBABILITIES
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path} cannot be read ({error}); delete {path.parent} to redo the stage.") from error
+
+
+def _fresh(method: DsaMethod, name: str, base: Any, labels: Sequence[str]) -> tuple[nn.Module, bool]:
+    """The untrained guardrail, and whether it reads the hidden states of the base."""
+    import torch
+
+    from trainer.methods.dsa.factory import make_guardrail
+    from trainer.methods.dsa.full_size import FullSize
+    from trainer.methods.dsa.standalone import Standalone
+
+    config, text = adapter_of(method, name), base.config.get_text_config()
+    if name == FULL:
+        if torch.cuda.is_available():
+            base.gradient_checkpointing_enable()
+        return FullSize(base, labels), False
+    if name == STANDALONE:
+        sizes = (text.hidden_size, text.num_hidden_layers, text.vocab_size)
+        return Standalone(config, *sizes, causal=True, labels=labels), False
+    return make_guardrail(config, base, labels), True
+
+
+def _features(
+    context: StageContext, method: DsaMethod, name: str, examples: Sequence[Example], labels: tuple[str, ...], layers: int
+) -> Features:
+    from trainer.methods.dsa.features import Features, Wanted
+
+    wanted = Wanted.by([adapter_of(method, other) for other in method.guardrails], layers, labels)
+    return Features(context.run_dir / "features", examples, wanted, adapter_of(method, name), layers)
+
+
+def _taught(targets: Tensor, said: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Tensor:
+    """The targets (N, K), with a teacher's probabilities where labels of training rows are known."""
+    for line in said:
+        for place, label in enumerate(labels):
+            if line["set"] == TRAIN and label in line["labels"]:
+                targets[line["row"], place] = line["p"][label]
+    return targets
+
+
+def _line(index: int, of_set: str, row: Labelled, p: Mapping[str, float]) -> dict[str, Any]:
+    known = {name: label for name in LABELS if (label := getattr(row, f"{name}_label")) is not None}
+    return {"row": index, "set": of_set, "labels": known, "p": p}
+
+
+def _threshold(lines: Sequence[Mapping[str, Any]], label: str, rate: float) -> float:
+    """tau, from the validation rows whose label is benign; `label` is `prompt` where prompts have labels at all."""
+    from trainer.methods.dsa.measure import calibrate
+
+    benign = [line["p"][label] for line in lines if line["set"] == VALIDATION and line["labels"].get(label) == 0]
+    return calibrate(benign, rate)
+
+
+def _save(context: StageContext, trainer: Any, tau: float, fingerprint: str) -> list[Path]:
+    """The adapter, whole, bound to its base; of a baseline all of its weights."""
+    from trainer.methods.dsa.artifact import save
+    from trainer.methods.dsa.guardrail import Guardrail
+
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if not isinstance(model, Guardrail):
+        target = context.stage_dir / MODEL_DIR
+        trainer.save_model(str(target))
+        (target / "training_args.bin").unlink(missing_ok=True)  # a pickle: safetensors and JSON only
+        return [target / "model.safetensors"]
+    model.tau = tau
+    with _whole(model):
+        return save(model, context.stage_dir, fingerprint) if context.is_main else []
+
+
+def _whole(model: nn.Module) -> AbstractContextManager[Any]:
+    """Within this context no weight is a ZeRO-3 shard."""
+    if not (sharded := [parameter for parameter in model.parameters() if hasattr(parameter, "ds_id")]):
+        return nullcontext()
+    import deepspeed
+
+    gathered: AbstractContextManager[Any] = deepspeed.zero.GatheredParameters(sharded)
+    return gathered
