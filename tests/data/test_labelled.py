@@ -1,0 +1,284 @@
+"""Labelled text: read in the forms it is published in, with 1 always for what is to be flagged, and split without leaks."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainer.data.labelled import LABELS, PROMPTS, RESPONSES, Labelled, read_labelled, split
+from trainer.errors import DataError
+
+
+def write(path: Path, *rows: dict[str, Any]) -> str:
+    if path.suffix == ".csv":
+        with path.open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+SUFFIXES = ("a.jsonl", "a.csv")  # csv knows no null, no number and no truth value
+
+
+# --------------------------------------------------------------------------------------------------------------- toxigen
+@pytest.mark.parametrize("name", SUFFIXES)
+def test_toxigen_text_is_toxic_from_a_mean_of_four(name: str, tmp_path: Path) -> None:
+    scores = (1.0, 3.666666667, 4.0, 5.0)
+    source = write(tmp_path / name, *({"text": f"t{s}", "target_group": "x", "toxicity_human": s} for s in scores))
+    rows = read_labelled(source, "toxigen")
+    assert [row.prompt_label for row in rows] == [0, 0, 1, 1]
+    assert rows[0] == Labelled("t1.0", None, 0, None)
+
+
+@pytest.mark.parametrize("name", SUFFIXES)
+def test_machine_written_toxigen_is_the_generation_with_the_label_of_its_prompt(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = [("one", 1), ("two", 0), ("", 1)]
+    row = {"prompt": "- a\\n- b\\n-", "generation_method": "topk", "group": "x", "roberta_prediction": 0.9}
+    source = write(tmp_path / name, *({**row, "generation": text, "prompt_label": label} for text, label in made))
+    assert read_labelled(source, "toxigen") == [Labelled("one", None, 1), Labelled("two", None, 0)]
+    assert "3 rows -> 2 labelled; left out 1 (no text)" in capsys.readouterr().out
+
+
+# ----------------------------------------------------------------------------------------------------------------- aegis
+AEGIS = {"id": "1", "reconstruction_id_if_redacted": None, "violated_categories": "", "prompt_label_source": "human"}
+
+
+@pytest.mark.parametrize("name", SUFFIXES)
+def test_aegis_labels_prompts_and_responses(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    published = [
+        ("may i bake", "yes", "safe", "safe"),
+        ("how to break it", "so", "unsafe", "unsafe"),
+        ("how to bend it", "no", "unsafe", "safe"),
+        ("only asked", None, "unsafe", None),
+        ("only asked too", "", "safe", ""),
+        ("reply hidden", "REDACTED", "unsafe", "unsafe"),
+        ("REDACTED", "so", "unsafe", "unsafe"),
+    ]
+    columns = ("prompt", "response", "prompt_label", "response_label")
+    source = write(tmp_path / name, *({**AEGIS, **dict(zip(columns, row, strict=True))} for row in published))
+    assert read_labelled(source, "aegis") == [
+        Labelled("may i bake", "yes", 0, 0),
+        Labelled("how to break it", "so", 1, 1),
+        Labelled("how to bend it", "no", 1, 0),
+        Labelled("only asked", None, 1, None),
+        Labelled("only asked too", None, 0, None),
+        Labelled("reply hidden", None, 1, None),
+    ]
+    assert "7 rows -> 6 labelled; left out 1 (redacted)" in capsys.readouterr().out
+
+
+# ----------------------------------------------------------------------------------------------------------- beavertails
+@pytest.mark.parametrize("name", SUFFIXES)
+def test_beavertails_labels_the_response_and_not_the_prompt(name: str, tmp_path: Path) -> None:
+    row = {"prompt": "how to bend it", "category": "{}"}
+    source = write(
+        tmp_path / name,
+        {**row, "response": "like this", "is_safe": False},
+        {**row, "response": "do not", "is_safe": True},
+        {**row, "response": "like this", "is_safe": True},  # another annotator
+        {**row, "response": "like this", "is_safe": False},  # and a third
+    )
+    assert read_labelled(source, "beavertails") == [
+        Labelled("how to bend it", "like this", None, 1),
+        Labelled("how to bend it", "do not", None, 0),
+        Labelled("how to bend it", "like this", None, 0),
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------------- summedits
+@pytest.mark.parametrize("name", SUFFIXES)
+def test_an_inconsistent_summary_is_what_is_flagged(name: str, tmp_path: Path) -> None:
+    source = write(
+        tmp_path / name,
+        {"doc": "it rained", "summary": "rain", "label": 1},
+        {"doc": "it rained", "summary": "snow", "label": 0},
+    )
+    assert read_labelled(source, "summedits") == [
+        Labelled("it rained", "rain", None, 0),
+        Labelled("it rained", "snow", None, 1),
+    ]
+
+
+# -------------------------------------------------------------------------------------------------------------- labelled
+@pytest.mark.parametrize("column", [*PROMPTS, "Text"])
+@pytest.mark.parametrize("label", [*LABELS, "Label"])
+def test_text_and_label_are_found_under_their_usual_names(column: str, label: str, tmp_path: Path) -> None:
+    source = write(tmp_path / "a.jsonl", {"id": 7, column: "a", label: 1}, {"id": 8, column: "b", label: 0})
+    assert read_labelled(source, "labelled") == [Labelled("a", None, 1), Labelled("b", None, 0)]
+
+
+@pytest.mark.parametrize("column", RESPONSES)
+def test_a_single_label_is_about_the_response_where_there_is_one(column: str, tmp_path: Path) -> None:
+    source = write(tmp_path / "a.jsonl", {"prompt": "p", column: "r", "label": 1}, {"prompt": "p", column: None, "label": 1})
+    assert read_labelled(source, "labelled") == [Labelled("p", "r", None, 1), Labelled("p", None, 1, None)]
+
+
+def test_both_labels_are_read_where_both_are_there(tmp_path: Path) -> None:
+    """The columns and words of WildGuardMix."""
+    row = {"prompt": "p", "adversarial": False, "response": "r", "prompt_harm_label": "harmful"}
+    source = write(
+        tmp_path / "a.jsonl",
+        {**row, "response_harm_label": "unharmful"},
+        {**row, "response": None, "response_harm_label": None},
+    )
+    assert read_labelled(source, "labelled") == [Labelled("p", "r", 1, 0), Labelled("p", None, 1, None)]
+
+
+@pytest.mark.parametrize(
+    ("value", "label"),
+    [(1, 1), (0, 0), (True, 1), (False, 0), (1.0, 1), ("1", 1), ("0", 0), ("Unsafe", 1), (" safe ", 0), ("TRUE", 1)],
+)
+def test_a_label_may_be_a_number_a_truth_value_or_a_word(value: Any, label: int, tmp_path: Path) -> None:
+    assert read_labelled(write(tmp_path / "a.jsonl", {"text": "a", "label": value}), "labelled")[0].prompt_label == label
+    flipped = read_labelled(write(tmp_path / "b.jsonl", {"text": "a", "is_safe": value}), "labelled")
+    assert flipped[0].prompt_label == 1 - label
+
+
+def test_a_parquet_file_is_read_like_the_others(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.table({"prompt": ["p", "q"], "response": ["r", None], "is_safe": [False, True]})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    assert read_labelled(str(tmp_path), "labelled") == [Labelled("p", "r", None, 1), Labelled("q", None, 0, None)]
+
+
+# ------------------------------------------------------------------------------------------------------- what is not kept
+def test_rows_that_say_nothing_are_left_out_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [("a", 1), ("a", 1), (" \n", 1), ("b", None), ("b", 0), (None, 0)]
+    source = write(tmp_path / "a.jsonl", *({"text": text, "label": label} for text, label in rows))
+    assert read_labelled(source, "labelled") == [Labelled("a", None, 1), Labelled("b", None, 0)]
+    assert "6 rows -> 2 labelled; left out 1 (duplicate), 2 (no text), 1 (no label)" in capsys.readouterr().out
+    assert read_labelled(source, "labelled", limit=1) == [Labelled("a", None, 1)]
+    assert capsys.readouterr().out == ""
+
+
+def test_text_is_kept_as_it_stands(tmp_path: Path) -> None:
+    texts = ["  two\nlines ", "42", "None", "ünd 漢字"]
+    source = write(tmp_path / "a.jsonl", *({"text": t, "label": 0} for t in texts))
+    assert [row.prompt for row in read_labelled(source, "labelled")] == texts
+
+
+@pytest.mark.parametrize(
+    ("format", "row", "message"),
+    [
+        ("toxigen", {"text": "a"}, "format toxigen needs column toxicity_human; it has text"),
+        ("toxigen", {"generation": "a"}, "format toxigen needs column prompt_label"),
+        ("toxigen", {"text": "a", "toxicity_human": 0.9}, "toxicity_human is 0.9; it must be a number from 1 to 5"),
+        ("toxigen", {"text": "a", "toxicity_human": None}, "toxicity_human is None; it must be a number"),
+        ("aegis", {"prompt": "a", "prompt_label": "safe"}, "format aegis needs columns response, response_label"),
+        ("aegis", {"prompt": "a", "response": "b", "prompt_label": "saef", "response_label": ""}, "prompt_label is 'saef'; a"),
+        ("beavertails", {"prompt": "a", "response": "b", "is_safe": 2}, "is_safe is 2; a label is 0 or 1, true or false, or"),
+        ("summedits", {"doc": ["a"], "summary": "b", "label": 1}, "doc must be text, is list"),
+        ("labelled", {"title": "a", "label": 1}, "has no text: its columns are title, label. Name the text one of prompt"),
+        ("labelled", {"text": "a", "score": 1}, "has no label: its columns are text, score"),
+        ("labelled", {"text": 3, "label": 1}, "text must be text, is int"),
+        ("labelled", {"text": "a", "label": 0.7}, "label is 0.7; a label is"),
+    ],
+)  # fmt: skip
+def test_a_row_that_the_format_does_not_know_is_refused_where_it_stands(
+    format: str, row: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    source = write(tmp_path / "a.jsonl", row)
+    with pytest.raises(DataError, match=rf"a\.jsonl: row 1: {message}"):
+        read_labelled(source, format)
+
+
+def test_a_file_of_which_nothing_is_left_is_refused(tmp_path: Path) -> None:
+    source = write(
+        tmp_path / "a.jsonl", {**AEGIS, "prompt": "REDACTED", "response": "", "prompt_label": "safe", "response_label": ""}
+    )
+    with pytest.raises(DataError, match=r"none of the 1 rows is usable: 1 \(redacted\)"):
+        read_labelled(source, "aegis")
+
+
+def test_the_split_of_a_hub_dataset_is_the_one_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    def load_dataset(name: str, split: str) -> datasets.Dataset:
+        columns = {"prompt": [f"{split} {i}" for i in range(3)], "response": ["r"] * 3, "is_safe": [True, False, True]}
+        return datasets.Dataset.from_dict(columns)
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    rows = read_labelled("someone/data", "beavertails", split="30k_test", limit=2)
+    assert rows == [Labelled("30k_test 0", "r", None, 0), Labelled("30k_test 1", "r", None, 1)]
+
+
+# ------------------------------------------------------------------------------------------------------------ public data
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("file", "format", "rows", "flagged"),
+    [
+        ("toxigen/toxigen_annotated.jsonl", "toxigen", 4526, 599),
+        ("summedits/summedits_ectsum.json", "summedits", 668, 426),
+        ("summedits/summedits_qmsumm.json", "summedits", 431, 248),
+        ("summedits/summedits_samsum.json", "summedits", 664, 422),
+        ("summedits/summedits_scitldr.json", "summedits", 452, 309),  # 14 of 466 are there twice
+        ("xstest/xstest_prompts.csv", "labelled", 450, 200),
+    ],
+)
+def test_published_files_are_read_whole(file: str, format: str, rows: int, flagged: int, public_data: Path) -> None:
+    read = read_labelled(str(public_data / file), format)
+    labels = [row.prompt_label if row.response is None else row.response_label for row in read]
+    assert (len(read), sum(label or 0 for label in labels)) == (rows, flagged)
+
+
+# ----------------------------------------------------------------------------------------------------------------- split
+def some_rows(safe: int, unsafe: int) -> list[Labelled]:
+    return [Labelled(f"row {i}", None, int(i >= safe)) for i in range(safe + unsafe)]
+
+
+def test_parts_have_their_sizes_and_do_not_overlap() -> None:
+    parts = split(some_rows(60, 40), [70, 10, 20], seed=0)
+    assert [len(part) for part in parts] == [70, 10, 20]
+    assert {row for part in parts for row in part} == set(some_rows(60, 40))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_part_has_its_share_of_every_label(seed: int) -> None:
+    for part in split(some_rows(900, 100), [500, 73, 200], seed):
+        assert abs(sum(row.prompt_label or 0 for row in part) - len(part) / 10) <= 2
+        assert {row.prompt_label for row in part} == {0, 1}
+
+
+def test_labels_of_prompt_and_response_are_stratified_together() -> None:
+    rows = [Labelled(f"{p} {r} {i}", "r", p, r) for p in (0, 1) for r in (0, 1) for i in range(50)]
+    for part in split(rows, [100, 40], seed=1):
+        counts = Counter((row.prompt_label, row.response_label) for row in part)
+        assert all(abs(count - len(part) / 4) <= 2 for count in counts.values())
+        assert len(counts) == 4
+
+
+def test_all_rows_of_a_prompt_are_in_one_part() -> None:
+    rows = [Labelled(f"prompt {i}", f"r{j}", None, (i + j) % 2) for i in range(60) for j in range(1 + i % 4)]
+    parts = split(rows, [60, 30, 40], seed=0)
+    prompts = [{row.prompt for row in part} for part in parts]
+    assert [len(part) for part in parts] == [60, 30, 40]
+    assert not prompts[0] & prompts[1] and not prompts[1] & prompts[2] and not prompts[0] & prompts[2]
+
+
+def test_a_part_depends_on_the_seed_and_not_on_the_parts_after_it() -> None:
+    rows = some_rows(50, 50)
+    assert split(rows, [30, 20], 3)[0] == split(rows, [30, 60], 3)[0] == split(rows, [30], 3)[0]
+    assert split(rows, [30], 3) != split(rows, [30], 4)
+
+
+def test_every_row_can_be_in_a_part() -> None:
+    rows = some_rows(10, 5)
+    assert {row for seed in range(60) for row in split(rows, [3], seed)[0]} == set(rows)
+
+
+def test_too_few_rows_are_refused_with_the_numbers() -> None:
+    rows = [Labelled("a", str(i), None, i % 2) for i in range(9)]
+    with pytest.raises(DataError, match=r"parts of 5 \+ 4 rows cannot be had from 9 rows of 1 prompts"):
+        split(rows, [5, 4], seed=0)

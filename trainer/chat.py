@@ -1,0 +1,198 @@
+"""Talk to a model: `python -m trainer.chat runs/dsa --strength 0.5`. Replies are greedy; /help shows the commands.
+
+Of a run, the model that it trained last; or where it trained safety adapters, its base with the newest aligner and the
+newest guardrail of prompts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from trainer.config.load import read_config
+from trainer.config.schema import ModelSection
+from trainer.config.trl_fields import section_of, training_stages
+from trainer.ending import KEYBOARD, explain
+from trainer.errors import ArtifactError, ConfigError, KeelError
+from trainer.evaluation.generate import device_of_rank, stop_tokens
+from trainer.evaluation.items import Message
+from trainer.models.load import MODEL_DIR, base_model_path, load_model, load_tokenizer
+from trainer.run import CONFIG
+
+HELP = """/strength X        how much of the aligner is mixed in: 0 is the base alone, 1 the aligner
+/targeted on|off   align only prompts that the guardrail finds unsafe
+/reset             begin a new conversation
+/help, /quit"""
+_UNCALIBRATED = 0.5  # tau of a guardrail that was given none
+
+
+class Chat:
+    """One conversation with one model."""
+
+    def __init__(self, where: Path, device: str, strength: float, max_new_tokens: int, system: str | None):
+        """Raises: ConfigError, ArtifactError: there is no model at `where`, or it cannot be loaded."""
+        self.strength, self.targeted, self.max_new_tokens = strength, False, max_new_tokens
+        self.system: list[Message] = [] if system is None else [{"role": "system", "content": system}]
+        self.console = Console()
+        section, path, adapters = _find(where)
+        self.tokenizer = load_tokenizer(section, path)
+        self.base = load_model(section, path).to(device).eval()
+        self.aligner, self.guardrail = _load_adapters(adapters, self.base, path)
+        self.reset()
+
+    def reset(self) -> None:
+        from trainer.methods.dsa.inference import Conversation
+
+        self.messages, self.conversation = list(self.system), Conversation()
+
+    def note(self, text: str) -> None:
+        self.console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
+
+    def hear(self) -> bool:
+        """Waits for a line and does what it says. Returns whether the chat goes on. Raises EOFError after the last one."""
+        line = input("> ").strip()
+        if line.startswith("/"):
+            return self.command(*line.split(maxsplit=1))
+        try:
+            if line:
+                self.say(line)
+        except KeyboardInterrupt:
+            self.note("\nstopped; this message is forgotten")
+        return True
+
+    def command(self, name: str, value: str = "") -> bool:
+        match name, value:
+            case "/quit", "":
+                return False
+            case "/reset", "":
+                self.reset()
+                self.note("a new conversation")
+            case "/strength" | "/targeted", _ if self.aligner is None:
+                self.note("this model has no aligner, so there is nothing to mix in")
+            case "/strength", _:
+                try:
+                    self.strength = _strength(value)
+                    self.note(f"strength {self.strength:g}")
+                except argparse.ArgumentTypeError as error:
+                    self.note(str(error))
+            case "/targeted", _ if self.guardrail is None:
+                self.note("this model has no guardrail of prompts, so alignment cannot be targeted")
+            case "/targeted", "on" | "off":
+                self.targeted = value == "on"
+                self.note(f"targeted {value}")
+            case _:
+                self.note(HELP)
+        return True
+
+    def say(self, text: str) -> None:
+        """Streams the reply to one message."""
+        from transformers import TextStreamer
+
+        chat = [*self.messages, {"role": "user", "content": text}]
+        encoded = self.tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True, return_tensors="pt")
+        prompt = {name: encoded[name].to(self.base.device) for name in ("input_ids", "attention_mask")}
+        model, how = self._prepared(prompt)
+        output = model.generate(
+            **prompt, **how, max_new_tokens=self.max_new_tokens, do_sample=False, temperature=None, top_p=None, top_k=None,
+            pad_token_id=self.tokenizer.pad_token_id, eos_token_id=stop_tokens(self.base, self.tokenizer),
+            streamer=TextStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True),
+        )  # fmt: skip
+        reply = self.tokenizer.decode(output[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)
+        self.messages = [*chat, {"role": "assistant", "content": reply}]
+
+    def _prepared(self, prompt: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """What answers this prompt, and what its `generate` is told."""
+        from trainer.methods.dsa.base import read
+        from trainer.methods.dsa.gate import Gate
+        from trainer.methods.dsa.inference import AlignedModel, p_unsafe
+
+        strength, facts = self.strength, []
+        if self.guardrail is not None:
+            hidden = read(self.base, **prompt, logits_to_keep=1).hidden_states
+            p = p_unsafe(self.guardrail, hidden, prompt["attention_mask"])
+            facts.append(f"p(unsafe) {p.item():.3f}")
+            if self.targeted and strength:
+                tau = self.guardrail.tau
+                strength = Gate(_UNCALIBRATED if tau is None else tau, strength)(p).item()
+        if self.aligner is not None:
+            facts.append(f"strength {strength:g}")
+        if facts:
+            self.note(" · ".join(facts))
+        if self.aligner is None:
+            return self.base, {}
+        return AlignedModel(self.base, self.aligner), {"alignment_strength": strength, "conversation": self.conversation}
+
+
+def _find(where: Path) -> tuple[ModelSection, str, list[Path]]:
+    """The model's section of the config, where its weights are, and the directories of its adapters, oldest first."""
+    from trainer.methods.dsa.artifact import FACTS
+
+    if not (where / CONFIG).exists():
+        if not (where / "config.json").exists():
+            raise ConfigError(f"{where}: holds neither a run ({CONFIG}) nor a model (config.json); give the directory of one.")
+        return ModelSection(path=str(where)), str(where), []  # type: ignore[call-arg]  # mypy does not read pydantic's sections
+    config = read_config(where / CONFIG)
+    if facts := sorted([*where.glob(f"*/{FACTS}"), *where.glob(f"*/*/{FACTS}")], key=lambda path: path.stat().st_mtime):
+        return config.model, base_model_path(config, where), [path.parent for path in facts]
+    last = [stage for stage in training_stages(config) if section_of(stage) == stage][-1]  # the others are its ablations
+    if not (model := where / last / MODEL_DIR).exists():
+        raise ArtifactError(f"{where}: stage {last} has left no model; let the run finish, or give the directory of a model.")
+    return config.model, str(model), []
+
+
+def _load_adapters(directories: Sequence[Path], base: Any, path: str) -> tuple[Any, Any]:
+    """The last aligner and the last guardrail of prompts among them; None where there is none."""
+    from trainer.methods.dsa.aligner import Aligner
+    from trainer.methods.dsa.artifact import load
+    from trainer.methods.dsa.inference import PROMPT
+    from trainer.models.fingerprint import base_fingerprint
+
+    found = [load(directory, base, base_fingerprint(path)) for directory in directories]
+    aligners = [adapter for adapter in found if isinstance(adapter, Aligner)]
+    guardrails = [adapter for adapter in found if not isinstance(adapter, Aligner) and PROMPT in adapter.labels]
+    return aligners[-1] if aligners else None, guardrails[-1] if guardrails else None
+
+
+def _strength(text: str) -> float:
+    """Raises: ArgumentTypeError: it is not a finite number of at least 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"strength is a number of at least 0: 0 is the base, 1 the aligner; not {text!r}")
+    return value
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer.chat", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("where", type=Path, metavar="RUN_OR_MODEL_DIR")
+    parser.add_argument("--strength", type=_strength, default=1.0, help="of the aligner, where there is one (default: 1)")
+    parser.add_argument("--system", help="a system prompt, such as a safety config")
+    parser.add_argument("--max-new-tokens", type=int, default=256, metavar="N")
+    parser.add_argument("--device", default=device_of_rank(), help="default: the GPU, if there is one")
+    given = parser.parse_args(arguments)
+    try:
+        chat = Chat(given.where, given.device, given.strength, given.max_new_tokens, given.system)
+        chat.note(f"{given.where}: /help shows the commands")
+        while chat.hear():
+            pass
+    except KeelError as error:
+        return explain(error)
+    except EOFError:
+        print()
+    except KeyboardInterrupt:
+        return KEYBOARD
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
