@@ -74,7 +74,7 @@ def test_training_moves_the_student_towards_the_teacher_on_the_safety_tokens(sin
     assert rows[-1]["train/mass_ratio"] > rows[0]["train/mass_ratio"] + 0.1
 
 
-@pytest.mark.parametrize("deepspeed", [pytest.param("zero2", marks=pytest.mark.slow), "zero3"])
+@pytest.mark.parametrize("deepspeed", ["zero2", pytest.param("zero3", marks=pytest.mark.slow)])
 def test_two_processes_give_the_result_of_one(single: Path, tmp_path: Path, deepspeed: str) -> None:
     """Under ZeRO-3 every stage: the direction and the tokens come from sharded weights too."""
     given = () if deepspeed == "zero3" else _from(single)
@@ -104,7 +104,8 @@ def test_stopped_and_resumed_equals_undisturbed(single: Path, tmp_path: Path) ->
     assert all(weight.equal(trained[1][name]) for name, weight in trained[0].items())
 
 
-@pytest.mark.parametrize("deepspeed", ["zero2", pytest.param("zero3", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("deepspeed", ["zero2", "zero3"])
 def test_a_shared_teacher_is_the_copy_without_the_copy(single: Path, tmp_path: Path, deepspeed: str) -> None:
     """The student's own weights, its adapter off: at the first step, when the adapter adds nothing, the very same loss."""
     keel(
@@ -122,13 +123,13 @@ def test_a_whole_run_compares_the_student_with_base_teacher_and_ablations(single
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     keel(
-        *RUN, *_from(single), "method.ablations=[full_vocab,random_tokens]", "trainer.max_steps=2", "launcher.processes=2",
+        *RUN, *_from(single), "method.ablations=[full_vocab]", "trainer.max_steps=2", "launcher.processes=2",
         "evaluation.prompts=12", "evaluation.over_refusal_prompts=12", "evaluation.capability_prompts=14",
         "evaluation.resamples=50", cwd=tmp_path,
     )  # fmt: skip
     run_dir = tmp_path / "runs" / "run"
     models = results(run_dir)["models"]
-    assert list(models) == ["base", "teacher", "safesteer", "full_vocab", "random_tokens"]
+    assert list(models) == ["base", "teacher", "safesteer", "full_vocab"]
     assert all({"asr", "over_refusal", "capability"} <= metrics.keys() for metrics in models.values())
     assert models["teacher"]["over_refusal"]["value"] > 0.9 > models["base"]["over_refusal"]["value"]
     student = AutoModelForCausalLM.from_pretrained(run_dir / "distill" / "model")  # plain transformers

@@ -6,6 +6,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from trainer.survival.any_rank import any_rank
 from trainer.survival.stopping import stop_request
 
 
@@ -16,21 +17,12 @@ class StopTogetherCallback(TrainerCallback):
         self.stopped_at: int | None = None
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self._agreed(args):
+        if any_rank(stop_request.signal is not None, args.device):
             self.stopped_at = state.global_step
             control.should_save = True
             control.should_training_stop = True
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self._agreed(args):  # it arrived while saving: this step is saved already
+        if any_rank(stop_request.signal is not None, args.device):  # it arrived while saving: this step is saved already
             self.stopped_at = state.global_step
             control.should_training_stop = True
-
-    def _agreed(self, args: Any) -> bool:
-        import torch
-        import torch.distributed as dist
-
-        asked = torch.tensor([stop_request.signal is not None], dtype=torch.int32, device=args.device)
-        if dist.is_initialized():
-            dist.all_reduce(asked, op=dist.ReduceOp.MAX)
-        return bool(asked.item())

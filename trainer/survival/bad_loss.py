@@ -13,6 +13,7 @@ from typing import Any
 from trainer.config.schema import SurvivalSection
 from trainer.errors import BadLoss
 from trainer.stages.context import StageContext
+from trainer.survival.any_rank import any_rank
 
 _WINDOW = 20  # micro-steps in the running median
 BAD_BATCHES = "bad_batches"
@@ -41,7 +42,7 @@ class LossGuard:
             loss = outcome[0] if isinstance(outcome, tuple) else outcome
             value = float(loss.detach())
             bad = self._is_bad(value)
-            if not self._any_rank(bad, loss):
+            if not any_rank(bad, loss.device):
                 self._remember(value)
                 self._good_inputs = kept
                 return outcome
@@ -64,16 +65,6 @@ class LossGuard:
         if len(self._recent) == _WINDOW:
             now = median(self._recent)
             self._reference = now if self._reference is None else max(self._reference, now)
-
-    def _any_rank(self, bad: bool, loss: Any) -> bool:
-        import torch
-        import torch.distributed as dist
-
-        if not dist.is_initialized():
-            return bad
-        flag = torch.tensor([bad], dtype=torch.int32, device=loss.device)
-        dist.all_reduce(flag, op=dist.ReduceOp.MAX)
-        return bool(flag.item())
 
     def _report(self, inputs: dict[str, Any], value: float, bad: bool, done: int) -> None:
         """Write the batch of every rank that had a bad loss; stop where that is the policy or nothing else is possible.
