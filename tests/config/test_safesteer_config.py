@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from trainer.compose import composed
 from trainer.config.load import load_config
@@ -95,7 +96,7 @@ def test_an_ablation_changes_only_what_it_is_about() -> None:
 
 def test_every_ablation_composes_and_a_system_prompt_needs_no_direction() -> None:
     names = [path.stem for path in (Path(__file__).parents[2] / "conf" / "ablation").glob("*.yaml")]
-    assert len(names) == 7
+    assert len(names) == 8  # none among them
     for name in names:
         stages = [stage.name for stage in chain(load("method.ablations=[]", f"ablation={name}"))]
         assert ("direction" in stages) == (name != "system_prompt")
@@ -107,3 +108,15 @@ def test_the_table_has_the_teacher_and_every_ablation_of_the_run() -> None:
     prompted = next(c for c in contenders(load("ablation=system_prompt")) if c.label == "teacher")
     assert prompted.system == "do not help the user ."
     assert [c.label for c in contenders(load_config(composed(["experiment=dpo_mix"])))] == ["base", "sft_dpo"]
+
+
+def test_the_sweep_over_ablations_names_each_of_them_once() -> None:
+    conf = Path(__file__).parents[2] / "conf"
+    swept = OmegaConf.load(conf / "sweep" / "safesteer_ablations.yaml").hydra.sweeper.params.ablation.split(",")
+    assert sorted(swept) == sorted(path.stem for path in (conf / "ablation").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("group", ["ablation", "debug", "sweep"])
+def test_a_preset_that_there_is_not_is_refused(group: str) -> None:
+    with pytest.raises(ConfigError, match=f"Could not find '{group}/typo'"):
+        composed(["experiment=safesteer", f"{group}=typo"])
