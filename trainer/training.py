@@ -26,8 +26,11 @@ from trainer.survival.watchdog import WatchdogCallback
 from trainer.tracking.tracker import Tracker
 
 
-def training_arguments(context: StageContext) -> Any:
+def training_arguments(context: StageContext, **defaults: Any) -> Any:
     """The stage's SFTConfig, DPOConfig or the like: the user's fields, our derived ones, and few defaults of ours.
+
+    Args:
+        defaults: of the stage.
 
     Raises:
         ConfigError: the class itself refuses a value.
@@ -42,7 +45,7 @@ def training_arguments(context: StageContext) -> Any:
         "save_steps": 200,
         "gradient_checkpointing": torch.cuda.is_available() and section_of(stage) != "guardrail",
         "dataloader_pin_memory": torch.cuda.is_available(),
-        **({"precompute_ref_log_probs": config.model.lora is None} if stage == "dpo" else {}),
+        **defaults,
         **stage_fields(config, stage),
         "save_total_limit": None,  # CheckpointsCallback keeps the newest
         "bf16": config.model.dtype == "bfloat16",

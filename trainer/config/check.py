@@ -7,8 +7,8 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
+from trainer.config.check_dsa import PLAIN_NAME, dsa_problems
 from trainer.config.schema import (
-    AdapterSection,
     CosalignTestEvaluation,
     DsaMethod,
     GuardrailEvaluation,
@@ -30,21 +30,13 @@ from trainer.config.trl_fields import (
     training_stages,
 )
 from trainer.config.zero import zero_problems
-from trainer.evaluation.items import CONTENDERS, available_weights
+from trainer.evaluation.items import CONTENDERS, known_contenders
 from trainer.sandbox import SHIPPED
 from trainer.suggest import did_you_mean
 
 SANDBOX = "sandbox"
 _OURS = "job-name chdir output open-mode array nodes ntasks-per-node cpus-per-task gpus-per-node mem time partition account"
 _OURS += " qos constraint reservation signal requeue dependency wrap parsable"  # sbatch options that have one place already
-_SIZES = {
-    "plr": ("probe_width",),
-    "rtb": ("bottleneck",),
-    "lst": ("reduction", "every"),
-    "lst_plus": ("reduction", "every"),
-    "lld": ("last_layers",),
-}  # which sizes an adapter has, by kind
-_NAME = re.compile(r"^[A-Za-z0-9][\w-]*$")  # of a guardrail or a test set: part of directories and of metrics
 _HUB_NAME = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
 
 
@@ -56,7 +48,7 @@ def find_problems(config: RunConfig, base_dir: Path) -> list[str]:
     problems += _model_problems(config, base_dir)
     problems += _data_problems(config, base_dir)
     problems += _method_problems(config, base_dir)
-    problems += _dsa_problems(config)
+    problems += dsa_problems(config)
     problems += _evaluation_problems(config, base_dir)
     problems += _run_problems(config, base_dir)
     problems += _slurm_problems(config)
@@ -115,29 +107,43 @@ def _model_problems(config: RunConfig, base_dir: Path) -> list[str]:
     return problems
 
 
-_NEEDED_DATA: dict[type, tuple[type, str]] = {
-    SafeSteerMethod: (InstructionData, "data=instructions or data=sandbox_instructions"),
-    DsaMethod: (LabelledData, "labelled texts, such as data=sandbox_labelled"),
-}
+def _needed_data(config: RunConfig) -> tuple[type, str]:
+    """The class of the data section that the method needs, and what that is in words."""
+    if isinstance(config.method, SafeSteerMethod):
+        return InstructionData, "data=instructions or data=sandbox_instructions"
+    if isinstance(config.method, DsaMethod) and config.method.guardrails:
+        return LabelledData, "labelled texts, such as data=sandbox_labelled"
+    return PreferenceData, "preference pairs, such as data=sandbox"
 
 
 def _data_problems(config: RunConfig, base_dir: Path) -> list[str]:
     data = config.data
-    kind, needed = _NEEDED_DATA.get(type(config.method), (PreferenceData, "preference pairs, such as data=sandbox"))
+    kind, needed = _needed_data(config)
     if not isinstance(data, kind):
         return [f"data.format: method={config.method.name} cannot train on {data.format}; it needs {needed}."]
-    problems = _test_set_problems(data, config, base_dir) if isinstance(data, LabelledData) else []
-    keys = ("harmful", "harmless", "prompts") if isinstance(data, InstructionData) else ("path",)
-    for key in keys:
-        path = getattr(data, key)
-        if data.format.startswith(SANDBOX) and path is not None:
-            problems.append(f"data.{key}: data.format={data.format} makes its own; remove the path or choose another format.")
-        elif path is not None:
-            problems += _missing_path(f"data.{key}", path, base_dir)
-        elif not data.format.startswith(SANDBOX) and key != "prompts":
-            problems.append(f"data.{key}: data.format={data.format} needs a file, a directory or a hub name.")
+    problems = _source_problems("data", data, base_dir)
+    if isinstance(data, LabelledData):
+        problems += _test_set_problems(data, config, base_dir)
+        if data.preferences is not None:
+            problems += _source_problems("data.preferences", data.preferences, base_dir)
     if data.format.startswith(SANDBOX) and config.model.path is None and config.model.tokenizer is None:
         problems.append("data.format: sandbox data needs a model that knows the sandbox's words; use model=sandbox.")
+    return problems
+
+
+def _source_problems(key: str, data: PreferenceData | InstructionData | LabelledData, base_dir: Path) -> list[str]:
+    """About the files or hub datasets of the section `key`."""
+    problems = []
+    for name in ("harmful", "harmless", "prompts") if isinstance(data, InstructionData) else ("path",):
+        path = getattr(data, name)
+        if data.format.startswith(SANDBOX) and path is not None:
+            problems.append(
+                f"{key}.{name}: {key}.format={data.format} makes its own; remove the path or choose another format."
+            )
+        elif path is not None:
+            problems += _missing_path(f"{key}.{name}", path, base_dir)
+        elif not data.format.startswith(SANDBOX) and name != "prompts":
+            problems.append(f"{key}.{name}: {key}.format={data.format} needs a file, a directory or a hub name.")
     return problems
 
 
@@ -148,48 +154,10 @@ def _test_set_problems(data: LabelledData, config: RunConfig, base_dir: Path) ->
     if not data.tests and config.evaluation is not None:
         problems.append("data.tests: there is nothing to evaluate on; set data.tests.NAME=FILE, or evaluation=none.")
     for name, path in data.tests.items():
-        if not _NAME.match(name) or name in ("train", "validation"):
+        if not PLAIN_NAME.match(name) or name in ("train", "validation"):
             problems.append(f"data.tests.{name}: must be a plain name (letters, digits, _ and -), not train or validation.")
         problems += _missing_path(f"data.tests.{name}", path, base_dir)
     return problems
-
-
-def _dsa_problems(config: RunConfig) -> list[str]:
-    method, problems = config.method, []
-    if not isinstance(method, DsaMethod):
-        if isinstance(config.evaluation, GuardrailEvaluation):
-            problems.append(f"evaluation: method={config.method.name} trains no guardrails; choose another evaluation.")
-        return problems
-    if not method.guardrails:
-        problems.append("method.guardrails: there is nothing to train; set method.guardrails.NAME.kind=lst, for instance.")
-    for name, adapter in method.guardrails.items():
-        if not _NAME.match(name) or name in ("standalone", "full"):
-            problems.append(
-                f"method.guardrails.{name}: must be a plain name (letters, digits, _ and -), and not that of a baseline."
-            )
-        problems += [
-            f"method.guardrails.{name}.{size}: an adapter of kind {adapter.kind} has no such size; remove it."
-            for size in _foreign_sizes(adapter)
-        ]
-    if len(set(method.baselines)) < len(method.baselines):
-        problems.append("method.baselines: names one twice; remove it there.")
-    if "standalone" in method.baselines and all(adapter.kind != "lst" for adapter in method.guardrails.values()):
-        problems.append(
-            "method.baselines: standalone is as large as a guardrail of kind lst, and there is none; add one, or remove it."
-        )
-    if method.distill_from is not None and method.distill_from not in method.baselines:
-        problems.append(f"method.distill_from: {method.distill_from} is not trained; add it to method.baselines.")
-    if config.model.lora is not None:
-        problems.append("model.lora: method=dsa leaves the base as it is and trains adapters beside it; remove model.lora.")
-    return problems
-
-
-def _foreign_sizes(adapter: AdapterSection) -> list[str]:
-    """Sizes that were set and that an adapter of this kind does not have."""
-    default = AdapterSection(kind=adapter.kind)  # type: ignore[call-arg]  # mypy does not read pydantic's sections
-    sizes = [size for of_kind in dict.fromkeys(_SIZES.values()) for size in of_kind]
-    changed = [size for size in sizes if getattr(adapter, size) != getattr(default, size)]
-    return [size for size in changed if size not in _SIZES[adapter.kind]]
 
 
 def _method_problems(config: RunConfig, base_dir: Path) -> list[str]:
@@ -246,15 +214,15 @@ def _evaluation_problems(config: RunConfig, base_dir: Path) -> list[str]:
             problems.append("judge.path: judge=model needs the judge's model directory or hub name.")
         else:
             problems += _missing_path("judge.path", config.judge.path, base_dir)
+    known = known_contenders(config)
     for label in evaluation.models or []:
-        contender = CONTENDERS.get(label)
-        if contender is None:
-            problems.append(f"evaluation.models: unknown {label!r}; {did_you_mean(label, CONTENDERS)}")
-        elif contender.weights not in available_weights(config):
+        if label not in known and label in CONTENDERS:
             problems.append(
-                f"evaluation.models: {label} is the model of stage {contender.weights}, "
+                f"evaluation.models: {label} is the model of stage {CONTENDERS[label].weights}, "
                 f"and method={config.method.name} has no such stage here."
             )
+        elif label not in known:
+            problems.append(f"evaluation.models: unknown {label!r}; {did_you_mean(label, known)}")
     return problems
 
 

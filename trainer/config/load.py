@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -101,9 +101,12 @@ def _fields_at(location: Sequence[Any]) -> list[str]:
     section: Any = RunConfig
     if len(location) > 1 and location[0] in KINDS:
         section, location = KINDS[location[0]][1][location[1]], location[2:]
+    is_key = False  # of a mapping of sections
     for part in location:
-        annotation = get_type_hints(section).get(str(part))
-        if annotation is None:  # the key of a mapping of sections
+        if is_key:
+            is_key = False
             continue
+        annotation = get_type_hints(section)[str(part)]
+        is_key = get_origin(annotation) is dict
         section = next((a for a in (annotation, *get_args(annotation)) if is_dataclass(a)), section)
     return list(get_type_hints(section))

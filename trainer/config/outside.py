@@ -22,6 +22,7 @@ def outside(config: RunConfig) -> dict[str, str]:
         named["data.path"] = data.path
     if isinstance(data, LabelledData):
         named |= {f"data.tests.{name}": path for name, path in data.tests.items()}
+        named["data.preferences.path"] = data.preferences.path if data.preferences is not None else None
     if isinstance(method, SafeSteerMethod):
         named |= {"method.direction.path": method.direction.path, "method.tokens.path": method.tokens.path}
     if isinstance(evaluation, CosalignTestEvaluation):

@@ -153,8 +153,48 @@ class AdapterSection:
 
 
 @_section
+class LoraSection:
+    """PEFT's names: rank, scale, dropout, and which modules get an adapter."""
+
+    r: int = Field(32, gt=0)
+    lora_alpha: int = Field(16, gt=0)
+    lora_dropout: float = Field(0.05, ge=0, lt=1)
+    target_modules: str | list[str] = "all-linear"
+
+
+@_section
+class TargetedSection:
+    """Alignment of those prompts only that a guardrail finds unsafe.
+
+    guardrail: its name.
+    maximum: the strength for them.
+    ramp: the width, in units of probability, around the threshold tau over which the strength grows; 0 is a step.
+    refusal: compare with the guardrail alone as well: the base, with this reply to prompts that are flagged.
+    """
+
+    guardrail: str
+    maximum: float = Field(1.0, gt=0)
+    ramp: float = Field(0.0, ge=0)
+    refusal: str | None = Field(None, min_length=1)
+
+
+@_section
+class DpoBaseline:
+    """What DPO makes of the base itself, on the pairs of the aligner.
+
+    lora: what is trained; null is all weights.
+    last_layers: LoRA in so many of the last blocks only; null is all of them.
+    learning_rate: null is that of the dpo section.
+    """
+
+    lora: LoraSection | None = None
+    last_layers: int | None = Field(None, gt=0)
+    learning_rate: float | None = Field(None, gt=0)
+
+
+@_section
 class DsaMethod:
-    """Disentangled safety adapters: the base is frozen, and guardrails read its hidden states (arXiv 2506.00166).
+    """Disentangled safety adapters: guardrails and an aligner read the hidden states of a frozen base (arXiv 2506.00166).
 
     guardrails: name -> adapter; each is trained for itself, as a classifier of prompts and responses.
     baselines: trained on the same labels, to compare with: `standalone`, a network of its own as large as the first guardrail
@@ -163,6 +203,10 @@ class DsaMethod:
     false_positive_rate: the share of benign validation prompts that a guardrail may flag; its threshold tau is set by it.
     feature_cache: GB of disk for the hidden states that the guardrails read, computed once in place of in every epoch;
         a run that needs more is refused. Null does not keep them.
+    aligner: an adapter of kind lst, lst_plus or lld, trained by DPO as a second next-token distribution; null trains none.
+    strengths: those at which the aligner is compared: 0 is the base, 1 the aligner.
+    targeted: also compare alignment that a guardrail turns on and off; null does not.
+    dpo_baselines: name -> what to train by DPO on the aligner's pairs; the model is called <name>_dpo.
     """
 
     name: Literal["dsa"]
@@ -171,16 +215,10 @@ class DsaMethod:
     distill_from: Literal["full"] | None = None
     false_positive_rate: float = Field(0.05, ge=0, lt=1)
     feature_cache: float | None = Field(None, gt=0)
-
-
-@_section
-class LoraSection:
-    """PEFT's names: rank, scale, dropout, and which modules get an adapter."""
-
-    r: int = Field(32, gt=0)
-    lora_alpha: int = Field(16, gt=0)
-    lora_dropout: float = Field(0.05, ge=0, lt=1)
-    target_modules: str | list[str] = "all-linear"
+    aligner: AdapterSection | None = None
+    strengths: list[Annotated[float, Field(ge=0)]] = Field(default_factory=lambda: [0.0, 0.25, 0.5, 0.75, 1.0])
+    targeted: TargetedSection | None = None
+    dpo_baselines: dict[str, DpoBaseline] = Field(default_factory=dict)
 
 
 @_section
@@ -273,6 +311,7 @@ class LabelledData:
     train, validation: rows to train on, and to set the threshold by. A training row whose prompt is in a test set is left out.
     limit: read only the first rows of each file (of each test set in the sandbox); null is all.
     max_length: longer rows (in tokens, prompt and response, the chat template included) are left out.
+    preferences: the pairs that an aligner is trained on, with the keys of a preference dataset.
     """
 
     format: Literal["sandbox_labelled", "toxigen", "aegis", "beavertails", "summedits", "labelled"]
@@ -284,6 +323,7 @@ class LabelledData:
     validation: int = Field(500, gt=0)
     limit: int | None = Field(None, gt=0)
     max_length: int = Field(1024, gt=0)
+    preferences: PreferenceData | None = None
 
 
 @_section

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.config.schema import RunConfig
-from trainer.config.trl_fields import training_stages
+from trainer.config.trl_fields import section_of, training_stages
 from trainer.errors import ArtifactError
 from trainer.evaluation.metrics import Metrics
 from trainer.methods.dsa.examples import LABELS
@@ -30,10 +30,13 @@ def measure_guardrails(config: RunConfig, run_dir: Path, out: Path, resamples: i
     from trainer.methods.dsa.measure import auc, rates
     from trainer.methods.dsa.picture import draw_guardrails
 
-    said = {guardrail_of(stage): read_probabilities(run_dir, stage) for stage in training_stages(config)}
-    reports = {guardrail_of(stage): _report(run_dir / stage / REPORT) for stage in training_stages(config)}
+    stages = [stage for stage in training_stages(config) if section_of(stage) == "guardrail"]
+    said = {guardrail_of(stage): read_probabilities(run_dir, stage) for stage in stages}
+    reports = {guardrail_of(stage): _report(run_dir / stage / REPORT) for stage in stages}
     metrics: Metrics = {}
-    pictures = {}
+    pictures: dict[str, Path] = {}
+    if not said:
+        return metrics, pictures
     for of_set, label, name in _test_sets(next(iter(said.values()))):
         rows = {guardrail: _rows(lines, of_set, label) for guardrail, lines in said.items()}
         taus = {guardrail: report["tau"] for guardrail, report in reports.items() if report["labels"][0] == label}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
-from trainer.config.schema import RunConfig, SafeSteerMethod
+from trainer.config.schema import DsaMethod, RunConfig, SafeSteerMethod
 from trainer.config.trl_fields import training_stages
 
 Message = dict[str, str]
@@ -65,7 +66,8 @@ class Contender:
     """One row of the comparison: which weights, and how they are prompted.
 
     Attributes:
-        weights: `base`, `teacher` (the base, steered), or the training stage they come from.
+        weights: `base`, `teacher` (the base, steered), the training stage they come from, or the label itself where the base
+            has safety adapters.
         shows_config, shots: whether a prompt's safety config stands before it, and how many demonstrations.
         system: what stands before every prompt instead.
     """
@@ -116,6 +118,28 @@ CONTENDERS = {
 }
 
 
-def available_weights(config: RunConfig) -> set[str]:
-    """What the stages of this run leave to compare."""
-    return {"base", *training_stages(config)} | ({"teacher"} if isinstance(config.method, SafeSteerMethod) else set())
+DSA_STRENGTH, DSA_TARGETED, GUARDRAIL_ONLY = "dsa_lambda_", "dsa_targeted", "guardrail_only"
+
+
+def known_contenders(config: RunConfig) -> dict[str, Contender]:
+    """By label, what the stages of this run leave to compare; its own model is the last that is no ablation."""
+    method = config.method
+    if isinstance(method, DsaMethod):
+        return {contender.label: contender for contender in _dsa_contenders(method)}
+    weights = {"base", *training_stages(config)} | ({"teacher"} if isinstance(method, SafeSteerMethod) else set())
+    prompt = method.system_prompt if isinstance(method, SafeSteerMethod) else None
+    known = CONTENDERS | {"teacher": replace(CONTENDERS["teacher"], system=prompt)}
+    return {label: contender for label, contender in known.items() if contender.weights in weights}
+
+
+def _dsa_contenders(method: DsaMethod) -> Iterator[Contender]:
+    yield CONTENDERS["base"]
+    for name in method.dpo_baselines:
+        yield Contender(f"{name}_dpo", f"dpo_{name}")
+    if method.targeted is not None and method.targeted.refusal is not None:
+        yield Contender(GUARDRAIL_ONLY, GUARDRAIL_ONLY)
+    if method.aligner is not None:
+        for strength in method.strengths:
+            yield Contender(label := f"{DSA_STRENGTH}{strength}", label)
+    if method.targeted is not None:
+        yield Contender(DSA_TARGETED, DSA_TARGETED)

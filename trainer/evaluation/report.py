@@ -22,6 +22,8 @@ _COLUMNS = (
     ("\nattack\nsuccess ↓", "asr"),
     ("\nover-\nrefusal ↓", "over_refusal"),
     ("\ncapabil-\nity ↑", "capability"),
+    ("\nsafety\ngain ↑", "safety_gain"),
+    ("align-\nment\ntax ↓", "alignment_tax"),
 )
 
 

@@ -13,14 +13,16 @@ from trainer.config.schema import DsaMethod, RunConfig, SafeSteerMethod
 from trainer.config.trl_fields import section_of, training_stages
 from trainer.doctor import examination
 from trainer.doctor.preflight import DOCTOR
+from trainer.methods.dsa import stage_align, stage_dpo, stage_features, stage_guardrail
 from trainer.methods.dsa import stage_data as labelled_data
-from trainer.methods.dsa import stage_features, stage_guardrail
+from trainer.methods.dsa.stage_align import ALIGNER_STAGE
 from trainer.methods.dsa.stage_guardrail import adapter_of, guardrail_of
 from trainer.methods.safesteer import stage_direction, stage_distill, stage_prompts, stage_teacher, stage_tokens
 from trainer.sandbox import SHIPPED
 from trainer.stages import base, data, dpo, evaluate, sft
 from trainer.stages.stage import Stage
 
+_LABELLED = ("model.", "data.path", "data.tests.")
 _READ_BY_EVALUATION = ("method", "model", "generation", "judge", "evaluation")
 
 
@@ -37,7 +39,7 @@ def chain(config: RunConfig) -> list[Stage]:
     else:
         stages += _preferences(parts)
     if config.evaluation is not None:
-        compared = tuple(stage.name for stage in stages if stage.name != "data")
+        compared = tuple(stage.name for stage in stages if stage.name not in ("data", data.PAIRS))
         reads = parts.reads("model.", "evaluation.", "judge.")
         stages.append(Stage("evaluate", evaluate.run, compared, parts.settings(*_READ_BY_EVALUATION), reads))
     return stages
@@ -121,19 +123,28 @@ def _safesteer(parts: _Parts) -> list[Stage]:
 
 
 def _dsa(parts: _Parts) -> list[Stage]:
+    """Guardrails on labelled data, an aligner on pairs, or both."""
+    method = parts.config.method
+    assert isinstance(method, DsaMethod)
+    stages = _guardrails(parts, method) if method.guardrails else []
+    return [*stages, *(_aligner(parts, method) if method.aligner is not None else [])]
+
+
+def _guardrails(parts: _Parts, method: DsaMethod) -> list[Stage]:
     """Labelled data, the base's hidden states where they are kept, and a guardrail after another."""
     config = parts.config
-    method = config.method
-    assert isinstance(method, DsaMethod)
     values, model = to_mapping(config)["method"], parts.reads("model.")
     before: tuple[str, ...] = (*parts.start, "data")
-    settings, reads = parts.settings("data", "model"), parts.reads("model.", "data.")
-    stages = [Stage("data", labelled_data.run, parts.start, settings, reads, distributed=False)]
+    settings = parts.settings("data", "model")
+    del settings["data"]["preferences"]
+    stages = [Stage("data", labelled_data.run, parts.start, settings, parts.reads(*_LABELLED), distributed=False)]
     if method.feature_cache is not None:
         kept = parts.settings("model", guardrails=values["guardrails"])
         stages.append(Stage("features", stage_features.run, before, kept, model))
         before = (*before, "features")
     for name in training_stages(config):
+        if section_of(name) != "guardrail":
+            continue
         guardrail = guardrail_of(name)
         taught = method.distill_from is not None and guardrail in method.guardrails
         how = {
@@ -145,4 +156,23 @@ def _dsa(parts: _Parts) -> list[Stage]:
         after = (*before, f"guardrail_{method.distill_from}") if taught else before
         settings = parts.settings("model", "trainer", "deepspeed", section_of(name), how=how)
         stages.append(Stage(name, stage_guardrail.run, after, settings, model, trains=True))
+    return stages
+
+
+def _aligner(parts: _Parts, method: DsaMethod) -> list[Stage]:
+    """Preference pairs, the aligner, and the baselines that DPO makes of the base."""
+    config, values = parts.config, to_mapping(parts.config)["method"]
+    given = asdict(data.preferences_of(config))  # type: ignore[call-overload]  # pydantic dataclasses are dataclasses
+    settings = parts.settings("model", preferences=given, max_prompt_tokens=data.max_prompt_tokens(config))
+    reads = parts.reads("model.", "data.preferences.") if method.guardrails else parts.reads("model.", "data.")
+    stages = [Stage(data.PAIRS, data.run, parts.start, settings, reads, distributed=False)]
+    before, model = (*parts.start, data.PAIRS), parts.reads("model.")
+    for name in training_stages(config):
+        if section_of(name) != "dpo":
+            continue
+        aligns = name == ALIGNER_STAGE
+        how = values["aligner"] if aligns else values["dpo_baselines"][name.removeprefix(stage_dpo.PREFIX)]
+        trained = parts.settings("model", "trainer", "deepspeed", "dpo", how=how)
+        work = stage_align.run if aligns else stage_dpo.run
+        stages.append(Stage(name, work, before, trained, model, trains=True))
     return stages

@@ -1,4 +1,4 @@
-"""Stage `data`: preference pairs from a file, a hub dataset or the sandbox, checked and written for SFT and DPO."""
+"""Stage `data` (`pairs` beside labelled texts): preference pairs, checked and written for SFT and DPO."""
 
 from __future__ import annotations
 
@@ -9,16 +9,34 @@ from pathlib import Path
 from typing import Any
 
 from trainer.config.check import SANDBOX
-from trainer.config.schema import PreferenceData, RunConfig
-from trainer.config.trl_fields import stage_fields, training_stages
+from trainer.config.schema import DsaMethod, LabelledData, PreferenceData, RunConfig
+from trainer.config.trl_fields import section_of, stage_fields, training_stages
 from trainer.data.preferences import Preference, Preferences, dpo_examples, read_preferences, sft_examples
 from trainer.errors import DataError
 from trainer.models.load import base_model_path, load_tokenizer
 from trainer.stages.context import StageContext
 from trainer.stages.manifest import write_json
 
+PAIRS = "pairs"  # the stage of a method whose `data` is something else
 REPORT = "report.json"
 DEFAULT_MAX_LENGTH = 1024  # TRL's own, for both trainers
+
+
+def preferences_of(config: RunConfig) -> PreferenceData:
+    """The section that says where the pairs come from: the run's data, or a part of it beside labelled texts."""
+    data = config.data.preferences if isinstance(config.data, LabelledData) else config.data
+    assert isinstance(data, PreferenceData)  # checked when the config was loaded
+    return data
+
+
+def examples_dir(config: RunConfig, run_dir: Path, trainer: str) -> Path:
+    """The dataset for a trainer, `sft` or `dpo`."""
+    return run_dir / (PAIRS if isinstance(config.method, DsaMethod) else "data") / trainer
+
+
+def _trainers(config: RunConfig) -> dict[str, str]:
+    """The trainers that use the pairs -> a stage of each."""
+    return {section: stage for stage in training_stages(config) if (section := section_of(stage)) in ("sft", "dpo")}
 
 
 def run(context: StageContext) -> list[Path]:
@@ -27,8 +45,7 @@ def run(context: StageContext) -> list[Path]:
 
 
 def _write(config: RunConfig, run_dir: Path, out: Path) -> list[Path]:
-    data = config.data
-    assert isinstance(data, PreferenceData)  # checked when the config was loaded
+    data = preferences_of(config)
     preferences = _sandbox_preferences(data, config.seed) if data.format.startswith(SANDBOX) else read_preferences(data)
     tokenizer = load_tokenizer(config.model, base_model_path(config, run_dir))
     _check_lengths(preferences, tokenizer, max_prompt_tokens(config), data.overlong)
@@ -38,10 +55,10 @@ def _write(config: RunConfig, run_dir: Path, out: Path) -> list[Path]:
         for pair in preferences.pairs:
             file.write(json.dumps({"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected}) + "\n")
     sizes = {}
-    for stage in training_stages(config):
-        rows = list(sft_examples(preferences.pairs) if stage == "sft" else dpo_examples(preferences.pairs))
-        sizes[stage] = len(rows)
-        _save_dataset(rows, out / stage)
+    for trainer in _trainers(config):
+        rows = list(sft_examples(preferences.pairs) if trainer == "sft" else dpo_examples(preferences.pairs))
+        sizes[trainer] = len(rows)
+        _save_dataset(rows, out / trainer)
     report = {
         "rows": preferences.rows,
         "pairs": len(preferences.pairs),
@@ -50,8 +67,8 @@ def _write(config: RunConfig, run_dir: Path, out: Path) -> list[Path]:
     }
     write_json(out / REPORT, report)
     left_out = "".join(f"; left out {count} ({reason})" for reason, count in preferences.dropped.items())
-    examples = ", ".join(f"{size:,} for {stage.upper()}" for stage, size in sizes.items())
-    print(f"{config.run.name} · data · {preferences.rows:,} rows -> {examples}{left_out}", flush=True)
+    examples = ", ".join(f"{size:,} for {trainer.upper()}" for trainer, size in sizes.items())
+    print(f"{config.run.name} · {out.name} · {preferences.rows:,} rows -> {examples}{left_out}", flush=True)
     return [out / "pairs.jsonl", out / REPORT]
 
 
@@ -66,11 +83,9 @@ def _sandbox_preferences(data: PreferenceData, seed: int) -> Preferences:
 
 def max_prompt_tokens(config: RunConfig) -> int:
     """The longest prompt to train on: what the user set, and room for one response token in every training stage."""
-    assert isinstance(config.data, PreferenceData)
-    stages = training_stages(config)
-    lengths = [stage_fields(config, stage).get("max_length", DEFAULT_MAX_LENGTH) for stage in stages]
+    lengths = [stage_fields(config, stage).get("max_length", DEFAULT_MAX_LENGTH) for stage in _trainers(config).values()]
     room = min((length for length in lengths if length is not None), default=1 << 30) - 1
-    return min(room, config.data.max_prompt_length or room)
+    return min(room, preferences_of(config).max_prompt_length or room)
 
 
 def _check_lengths(preferences: Preferences, tokenizer: Any, limit: int, overlong_rows: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from trainer.config.trl_fields import training_stages
 from trainer.models.load import MODEL_DIR, base_model_path, load_model, load_tokenizer
 from trainer.stages.context import StageContext
+from trainer.stages.data import examples_dir
 from trainer.staging import scratch_of
 
 
@@ -24,7 +25,8 @@ def run(context: StageContext) -> list[Path]:
         training_arguments,
     )
 
-    args = training_arguments(context)  # first: under ZeRO-3 it makes the model load as shards
+    precompute = context.config.model.lora is None
+    args = training_arguments(context, precompute_ref_log_probs=precompute)  # first: under ZeRO-3 the model loads as shards
     source = base_model_path(context.config, context.run_dir)
     if "sft" in training_stages(context.config):
         source = str(context.run_dir / "sft" / MODEL_DIR)
@@ -32,7 +34,9 @@ def run(context: StageContext) -> list[Path]:
     trainer = DPOTrainer(
         model=load_model(context.config.model, source, scratch=scratch_of(context.config)),
         args=args,
-        train_dataset=load_examples(context.run_dir / "data" / "dpo"),  # not staged: all ranks share TRL's reference cache
+        train_dataset=load_examples(  # not staged: all ranks share TRL's reference cache
+            examples_dir(context.config, context.run_dir, "dpo")
+        ),
         processing_class=tokenizer,
         peft_config=peft_config(context),
     )

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,14 @@ from trainer.config.schema import (
     GuardrailEvaluation,
     PromptsEvaluation,
     RunConfig,
-    SafeSteerMethod,
     SandboxEvaluation,
     SandboxSafetyEvaluation,
 )
+from trainer.config.trl_fields import training_stages
 from trainer.evaluation.generate import Task, device_of_rank, generate_share, read_generations, this_ranks_share
 from trainer.evaluation.guardrails import measure_guardrails
-from trainer.evaluation.items import CONTENDERS, Contender, Item, Judge, available_weights
-from trainer.evaluation.metrics import Judged, Metrics, score
+from trainer.evaluation.items import Contender, Item, Judge, known_contenders
+from trainer.evaluation.metrics import Judged, Metrics, compare
 from trainer.evaluation.report import RESULTS
 from trainer.models.load import MODEL_DIR, base_model_path, load_model, load_tokenizer
 from trainer.stages.context import StageContext
@@ -37,21 +36,16 @@ RESPONSES = "responses.jsonl"
 
 def contenders(config: RunConfig) -> list[Contender]:
     """The models to compare: those asked for, or all that this chain of stages can provide."""
-    evaluation, method = config.evaluation, config.method
+    evaluation = config.evaluation
     assert evaluation is not None  # the stage exists only where it is set
     if isinstance(evaluation, GuardrailEvaluation):
         return []
-    prompt = method.system_prompt if isinstance(method, SafeSteerMethod) else None
-    known = CONTENDERS | {"teacher": replace(CONTENDERS["teacher"], system=prompt)}
+    known = known_contenders(config)
     if evaluation.models is not None:
         return [known[label] for label in evaluation.models]
-    available = available_weights(config)
     configs = evaluation.benchmark in ("sandbox", "cosalign_test")  # elsewhere there is no safety config to show
     shots = evaluation.benchmark == "sandbox"
-    return [
-        c for c in known.values()
-        if c.weights in available and (configs or not c.in_context) and (shots or not c.shots)
-    ]  # fmt: skip
+    return [c for c in known.values() if (configs or not c.in_context) and (shots or not c.shots)]
 
 
 def benchmark_items(config: RunConfig) -> list[Item]:
@@ -108,21 +102,31 @@ def run(context: StageContext) -> list[Path]:
                 for row in judged:
                     file.write(json.dumps(_record(row)) + "\n")
         assert config.evaluation is not None
-        models = {
-            c.label: score([row for row in judged if row.label == c.label], config.evaluation.resamples, config.seed)
-            for c in rows
-        }
+        models = compare(judged, config.evaluation.resamples, config.seed)
         if isinstance(config.method, DsaMethod):
-            found, pictures = measure_guardrails(config, context.run_dir, context.stage_dir, config.evaluation.resamples)
-            models["base"] = models.get("base", {}) | found
-            outputs += pictures.values()
-            for name, picture in pictures.items():
-                tracker.image(f"guardrails/{name}", picture)
+            outputs += _show_adapters(context, models, tracker)
         results = {"run": config.run.name, "provenance": _provenance(context), "models": models}
         write_json(context.stage_dir / RESULTS, results)
         write_json(context.run_dir / RESULTS, results)
         _track(tracker, models, judged, config.tracking.sample_rows)
     return outputs
+
+
+def _show_adapters(context: StageContext, models: dict[str, Metrics], tracker: Tracker) -> list[Path]:
+    """Adds the metrics of the guardrails to those of the base that they read, and draws pictures, which it returns."""
+    from trainer.evaluation.alignment import draw_alignment
+
+    config, out = context.config, context.stage_dir
+    assert config.evaluation is not None
+    found, drawn = measure_guardrails(config, context.run_dir, out, config.evaluation.resamples)
+    if found:
+        models["base"] = models.get("base", {}) | found
+    pictures = {f"guardrails/{name}": path for name, path in drawn.items()}
+    if (curve := draw_alignment(models, out)) is not None:
+        pictures["alignment/strengths"] = curve
+    for name, path in pictures.items():
+        tracker.image(name, path)
+    return list(pictures.values())
 
 
 def _generate(context: StageContext, weights: str, tasks: Sequence[Task]) -> None:
@@ -131,21 +135,33 @@ def _generate(context: StageContext, weights: str, tasks: Sequence[Task]) -> Non
     context.barrier()  # every rank has read before any rank writes
     share = this_ranks_share(tasks, done, context.rank, context.world_size)
     if share:
-        base = base_model_path(config, context.run_dir)
-        path = base if weights in ("base", "teacher") else str(context.run_dir / weights / MODEL_DIR)
-        tokenizer = load_tokenizer(config.model, path)
-        model = load_model(config.model, path).to(device_of_rank())
         out = context.stage_dir / f"generated-rank{context.rank}.jsonl"
-        with _as_teacher(context, model, base) if weights == "teacher" else nullcontext():
+        with _loaded(context, weights) as (model, tokenizer):
             generate_share(share, model, tokenizer, config.generation, out, context.is_main)
     context.barrier()
 
 
-def _as_teacher(context: StageContext, model: Any, base: str) -> AbstractContextManager[Any]:
-    from trainer.methods.safesteer.teacher import Teacher
+@contextmanager
+def _loaded(context: StageContext, weights: str) -> Iterator[tuple[Any, Any]]:
+    """The model that a contender's weights are, on this rank's device, and its tokenizer."""
     from trainer.models.fingerprint import base_fingerprint
 
-    return Teacher.of_run(context.config, context.run_dir, base_fingerprint(base)).applied(model)
+    config, run_dir = context.config, context.run_dir
+    base, trained = base_model_path(config, run_dir), weights in training_stages(config)
+    path = str(run_dir / weights / MODEL_DIR) if trained else base
+    tokenizer = load_tokenizer(config.model, path)
+    model = load_model(config.model, path).to(device_of_rank())
+    if trained or weights == "base":
+        yield model, tokenizer
+    elif isinstance(config.method, DsaMethod):
+        from trainer.methods.dsa.contenders import contender_of
+
+        yield contender_of(weights, config.method, run_dir, model, base_fingerprint(base), tokenizer), tokenizer
+    else:
+        from trainer.methods.safesteer.teacher import Teacher
+
+        with Teacher.of_run(config, run_dir, base_fingerprint(base)).applied(model):
+            yield model, tokenizer
 
 
 def _judge(context: StageContext, rows: Sequence[Contender], items: list[Item]) -> list[Judged]:

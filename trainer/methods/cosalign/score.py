@@ -8,7 +8,7 @@ averaged inside a config, then macro-averaged over configs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,3 +60,38 @@ def macro_interval(values: Mapping[str, Sequence[float]], resamples: int, seed: 
         vectorized=True, batch=200, rng=np.random.default_rng(seed),
     )  # fmt: skip
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def paired_interval(
+    values: Mapping[str, Sequence[float]],
+    others: Mapping[str, Sequence[float]],
+    statistic: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]],
+    resamples: int,
+    seed: int,
+) -> tuple[float, float] | None:
+    """95% bootstrap interval of a statistic of two macro-averages: prompts are resampled with both their values.
+
+    Args:
+        values, others: config -> one value a prompt each, shape (N_config,), in the same order.
+
+    Returns:
+        (low, high), or None where a config has fewer than two prompts, or the statistic is not finite.
+    """
+    from scipy.stats import bootstrap
+
+    columns = [(np.asarray(values[name], dtype=np.float64), np.asarray(others[name], dtype=np.float64)) for name in values]
+    if any(len(first) < 2 for first, _ in columns):
+        return None
+
+    def of_resample(*rows: NDArray[np.int64], axis: int) -> NDArray[np.float64]:
+        drawn = zip(columns, rows, strict=True)
+        means = np.mean([[column[of_rows].mean(axis=axis) for column in pair] for pair, of_rows in drawn], axis=0)
+        return statistic(means[0], means[1])
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        result = bootstrap(
+            [np.arange(len(first)) for first, _ in columns], of_resample, n_resamples=resamples, confidence_level=0.95,
+            method="percentile", vectorized=True, batch=200, rng=np.random.default_rng(seed),
+        )  # fmt: skip
+    low, high = float(result.confidence_interval.low), float(result.confidence_interval.high)
+    return (low, high) if np.isfinite([low, high]).all() else None
