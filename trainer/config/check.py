@@ -163,7 +163,7 @@ def _dsa_problems(config: RunConfig) -> list[str]:
     if not method.guardrails:
         problems.append("method.guardrails: there is nothing to train; set method.guardrails.NAME.kind=lst, for instance.")
     for name, adapter in method.guardrails.items():
-        if not _NAME.match(name) or name in ("standalone", "full"):
+        if not _NAME.match(name) or name in ("standalone", "full", "prompted"):
             problems.append(
                 f"method.guardrails.{name}: must be a plain name (letters, digits, _ and -), and not that of a baseline."
             )
@@ -179,6 +179,13 @@ def _dsa_problems(config: RunConfig) -> list[str]:
         )
     if method.distill_from is not None and method.distill_from not in method.baselines:
         problems.append(f"method.distill_from: {method.distill_from} is not trained; add it to method.baselines.")
+    judge = method.prompted
+    if "{prompt}" not in judge.question_prompt or "{response}" in judge.question_prompt:
+        problems.append("method.prompted.question_prompt: is asked of a prompt alone; write {prompt} in it, and no {response}.")
+    if "{response}" not in judge.question_response:
+        problems.append("method.prompted.question_response: is asked of a response; write {response} where it goes.")
+    if judge.unsafe == judge.safe:
+        problems.append("method.prompted: unsafe and safe are the same answer; set two that differ.")
     if config.model.lora is not None:
         problems.append("model.lora: method=dsa leaves the base as it is and trains adapters beside it; remove model.lora.")
     return problems

@@ -73,7 +73,8 @@ def training_stages(config: RunConfig) -> tuple[str, ...]:
         return ("distill", *(f"distill_{ablation}" for ablation in config.method.ablations))
     if isinstance(config.method, DsaMethod):
         first = () if config.method.distill_from is None else (config.method.distill_from,)
-        return tuple(f"guardrail_{n}" for n in dict.fromkeys((*first, *config.method.guardrails, *config.method.baselines)))
+        trained = (name for name in config.method.baselines if name != "prompted")
+        return tuple(f"guardrail_{name}" for name in dict.fromkeys((*first, *config.method.guardrails, *trained)))
     return ("sft", "dpo") if config.method.name == "cosalign" else (config.method.name,)
 
 
