@@ -11,6 +11,7 @@ from trainer.config.load import load_config
 from trainer.config.schema import RunConfig
 from trainer.config.trl_fields import training_stages
 from trainer.errors import ConfigError
+from trainer.methods.dsa.stage_guardrail import guardrail_stages
 from trainer.stages.chain import chain
 
 
@@ -42,6 +43,12 @@ def problems(*overrides: str) -> list[str]:
         (("~method.guardrails.lst",), "method.baselines: standalone is as large as a guardrail of kind lst"),
         (("method.baselines=[full,full]",), "method.baselines: names one twice"),
         (("method.baselines=[]", "method.distill_from=full"), "method.distill_from: full is not trained"),
+        (("method.guardrails.prompted.kind=lst",), "method.guardrails.prompted: must be a plain name"),
+        (("method.distill_from=prompted",), "method.distill_from: Input should be 'full'"),
+        (("method.prompted.question_prompt=hello",), "method.prompted.question_prompt: is asked of a prompt alone"),
+        (("method.prompted.question_response=hello",), "method.prompted.question_response: is asked of a response"),
+        (("method.prompted.unsafe=yes",), "method.prompted: unsafe and safe are the same answer"),
+        (("method.prompted.unsafe=''",), "method.prompted.unsafe: String should have at least 1 character"),
         (("method.false_positive_rate=1",), "method.false_positive_rate: Input should be less than 1"),
         (("method.feature_cache=0",), "method.feature_cache: Input should be greater than 0"),
         (("model.lora.r=8",), "model.lora: method=dsa leaves the base as it is"),
@@ -77,14 +84,33 @@ def test_other_methods_refuse_labelled_texts_and_have_no_guardrails_to_evaluate(
 
 def test_stages_come_in_the_order_in_which_they_need_each_other() -> None:
     assert [stage.name for stage in chain(load())] == [
-        "data", "guardrail_plr", "guardrail_rtb", "guardrail_lst", "guardrail_standalone", "guardrail_full", "evaluate",
+        "data", "guardrail_prompted", "guardrail_plr", "guardrail_rtb", "guardrail_lst", "guardrail_standalone", "guardrail_full",
+        "evaluate",
     ]  # fmt: skip
     distilled = load("method.distill_from=full", "method.feature_cache=1")
     assert training_stages(distilled)[0] == "guardrail_full"
     stages = {stage.name: stage for stage in chain(distilled)}
-    assert list(stages)[:3] == ["data", "features", "guardrail_full"]
+    assert list(stages)[:4] == ["data", "guardrail_prompted", "features", "guardrail_full"]
     assert "guardrail_full" in stages["guardrail_lst"].after
     assert "guardrail_full" not in stages["guardrail_standalone"].after
+
+
+def test_the_base_is_asked_before_anything_trains_and_is_not_a_stage_that_trains() -> None:
+    asked = load("method.baselines=[full,prompted]", "method.feature_cache=1")
+    stages = {stage.name: stage for stage in chain(asked)}
+    assert list(stages)[:3] == ["data", "guardrail_prompted", "features"]
+    assert not stages["guardrail_prompted"].trains and "guardrail_prompted" not in training_stages(asked)
+    assert guardrail_stages(asked) == (*training_stages(asked), "guardrail_prompted")
+    assert "guardrail_prompted" in stages["evaluate"].after
+    assert not any("guardrail_prompted" in stages[name].after for name in training_stages(asked))
+
+
+def test_another_question_redoes_only_the_answers() -> None:
+    plain, other = (
+        {stage.name: stage.settings for stage in chain(load("evaluation=none", "method.baselines=[prompted]", *overrides))}
+        for overrides in ((), ("method.prompted.safe=safe",))
+    )
+    assert {name for name in plain if plain[name] != other[name]} == {"guardrail_prompted"}
 
 
 def test_a_change_redoes_only_the_guardrail_that_it_is_about() -> None:

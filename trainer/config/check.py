@@ -7,7 +7,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from trainer.config.check_dsa import PLAIN_NAME, dsa_problems
+from trainer.config.check_dsa import PLAIN_NAME, dsa_problems, untrained_stages
 from trainer.config.schema import (
     CosalignTestEvaluation,
     DsaMethod,
@@ -259,11 +259,9 @@ def _slurm_problems(config: RunConfig) -> list[str]:
                 f"{key}: {seconds} s leave nothing before the signal: it comes launcher.signal_lead={launcher.signal_lead} s "
                 "before the end and up to 60 s sooner; ask for more time or lower launcher.signal_lead."
             )
-    stages = ["data"]
+    stages = untrained_stages(config.method) if isinstance(config.method, DsaMethod) else ["data"]
     if isinstance(config.method, SafeSteerMethod):
         stages += ["direction", "teacher", "tokens"]
-    if isinstance(config.method, DsaMethod) and config.method.feature_cache is not None:
-        stages.append("features")
     stages += training_stages(config)
     stages += ["base"] * (config.model.random_init is not None) + ["evaluate"] * (config.evaluation is not None)
     for name in launcher.stages:

@@ -9,7 +9,7 @@ from trainer.config.schema import AdapterSection, DsaMethod, GuardrailEvaluation
 from trainer.suggest import did_you_mean
 
 PLAIN_NAME = re.compile(r"^[A-Za-z0-9][\w-]*$")  # part of directories and of metrics
-BASELINES = ("standalone", "full")
+BASELINES = ("standalone", "full", "prompted")
 ALIGNER = "aligner"  # as a baseline's name it would take the aligner's stage
 _SIZES = {
     "plr": ("probe_width",),
@@ -39,6 +39,17 @@ def dsa_problems(config: RunConfig) -> list[str]:
     return problems + _guardrail_problems(method) + _aligner_problems(method, config)
 
 
+def untrained_stages(method: DsaMethod) -> list[str]:
+    """The stages of a run that train nothing, less those that every method may have."""
+    there = {
+        "data": method.guardrails,
+        "features": method.feature_cache is not None,
+        "guardrail_prompted": "prompted" in method.baselines,
+        "pairs": method.aligner is not None,
+    }
+    return [stage for stage, is_there in there.items() if is_there]
+
+
 def _guardrail_problems(method: DsaMethod) -> list[str]:
     problems = _name_problems("method.guardrails", method.guardrails, BASELINES)
     for name, adapter in method.guardrails.items():
@@ -53,6 +64,13 @@ def _guardrail_problems(method: DsaMethod) -> list[str]:
         )
     if method.distill_from is not None and method.distill_from not in method.baselines:
         problems.append(f"method.distill_from: {method.distill_from} is not trained; add it to method.baselines.")
+    judge = method.prompted
+    if "{prompt}" not in judge.question_prompt or "{response}" in judge.question_prompt:
+        problems.append("method.prompted.question_prompt: is asked of a prompt alone; write {prompt} in it, and no {response}.")
+    if "{response}" not in judge.question_response:
+        problems.append("method.prompted.question_response: is asked of a response; write {response} where it goes.")
+    if judge.unsafe == judge.safe:
+        problems.append("method.prompted: unsafe and safe are the same answer; set two that differ.")
     if method.feature_cache is not None and not method.guardrails:
         problems.append("method.feature_cache: only guardrails are trained on kept hidden states; remove this key.")
     return problems

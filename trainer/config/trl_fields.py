@@ -73,7 +73,8 @@ def training_stages(config: RunConfig) -> tuple[str, ...]:
         return ("distill", *(f"distill_{ablation}" for ablation in config.method.ablations))
     if isinstance(config.method, DsaMethod):
         first = () if config.method.distill_from is None else (config.method.distill_from,)
-        guardrails = dict.fromkeys((*first, *config.method.guardrails, *config.method.baselines))
+        trained = (name for name in config.method.baselines if name != "prompted")
+        guardrails = dict.fromkeys((*first, *config.method.guardrails, *trained))
         aligned = ("aligner", *config.method.dpo_baselines) if config.method.aligner is not None else ()
         return (*(f"guardrail_{name}" for name in guardrails), *(f"dpo_{name}" for name in aligned))
     return ("sft", "dpo") if config.method.name == "cosalign" else (config.method.name,)

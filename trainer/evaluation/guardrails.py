@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from trainer.config.schema import RunConfig
-from trainer.config.trl_fields import section_of, training_stages
 from trainer.errors import ArtifactError
 from trainer.evaluation.metrics import Metrics
 from trainer.methods.dsa.examples import LABELS
 from trainer.methods.dsa.stage_data import TRAIN, VALIDATION
-from trainer.methods.dsa.stage_guardrail import REPORT, guardrail_of, read_probabilities
+from trainer.methods.dsa.stage_guardrail import REPORT, guardrail_of, guardrail_stages, read_probabilities
 
 
 def measure_guardrails(config: RunConfig, run_dir: Path, out: Path, resamples: int) -> tuple[Metrics, dict[str, Path]]:
@@ -30,9 +29,8 @@ def measure_guardrails(config: RunConfig, run_dir: Path, out: Path, resamples: i
     from trainer.methods.dsa.measure import auc, rates
     from trainer.methods.dsa.picture import draw_guardrails
 
-    stages = [stage for stage in training_stages(config) if section_of(stage) == "guardrail"]
-    said = {guardrail_of(stage): read_probabilities(run_dir, stage) for stage in stages}
-    reports = {guardrail_of(stage): _report(run_dir / stage / REPORT) for stage in stages}
+    said = {guardrail_of(stage): read_probabilities(run_dir, stage) for stage in guardrail_stages(config)}
+    reports = {guardrail_of(stage): _report(run_dir / stage / REPORT) for stage in guardrail_stages(config)}
     metrics: Metrics = {}
     pictures: dict[str, Path] = {}
     if not said:

@@ -13,10 +13,10 @@ from trainer.config.schema import DsaMethod, RunConfig, SafeSteerMethod
 from trainer.config.trl_fields import section_of, training_stages
 from trainer.doctor import examination
 from trainer.doctor.preflight import DOCTOR
-from trainer.methods.dsa import stage_align, stage_dpo, stage_features, stage_guardrail
+from trainer.methods.dsa import stage_align, stage_dpo, stage_features, stage_guardrail, stage_prompted
 from trainer.methods.dsa import stage_data as labelled_data
 from trainer.methods.dsa.stage_align import ALIGNER_STAGE
-from trainer.methods.dsa.stage_guardrail import adapter_of, guardrail_of
+from trainer.methods.dsa.stage_guardrail import PREFIX, PROMPTED, adapter_of, guardrail_of
 from trainer.methods.safesteer import stage_direction, stage_distill, stage_prompts, stage_teacher, stage_tokens
 from trainer.sandbox import SHIPPED
 from trainer.stages import base, data, dpo, evaluate, sft
@@ -131,13 +131,17 @@ def _dsa(parts: _Parts) -> list[Stage]:
 
 
 def _guardrails(parts: _Parts, method: DsaMethod) -> list[Stage]:
-    """Labelled data, the base's hidden states where they are kept, and a guardrail after another."""
+    """Labelled data, what the base itself says where it is asked, its hidden states where they are kept, and a guardrail after
+    another."""
     config = parts.config
     values, model = to_mapping(config)["method"], parts.reads("model.")
     before: tuple[str, ...] = (*parts.start, "data")
     settings = parts.settings("data", "model")
     del settings["data"]["preferences"]
     stages = [Stage("data", labelled_data.run, parts.start, settings, parts.reads(*_LABELLED), distributed=False)]
+    if PROMPTED in method.baselines:  # first: a question that does not suit the base is refused before anything trains
+        asked = parts.settings("model", prompted=values["prompted"], false_positive_rate=method.false_positive_rate)
+        stages.append(Stage(PREFIX + PROMPTED, stage_prompted.run, before, asked, model))
     if method.feature_cache is not None:
         kept = parts.settings("model", guardrails=values["guardrails"])
         stages.append(Stage("features", stage_features.run, before, kept, model))

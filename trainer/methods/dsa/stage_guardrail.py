@@ -9,7 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.config.schema import DsaMethod
+from trainer.config.schema import DsaMethod, RunConfig
+from trainer.config.trl_fields import training_stages
 from trainer.data.labelled import Labelled
 from trainer.errors import ArtifactError
 from trainer.methods.dsa.config import AdapterConfig
@@ -27,13 +28,20 @@ if TYPE_CHECKING:
     from trainer.methods.dsa.features import Features
 
 PROBABILITIES, REPORT = "probabilities.jsonl", "report.json"
-STANDALONE, FULL = "standalone", "full"
+STANDALONE, FULL, PROMPTED = "standalone", "full", "prompted"
 PREFIX = "guardrail_"
 
 
 def guardrail_of(stage: str) -> str:
     """The guardrail that a stage trains."""
     return stage.removeprefix(PREFIX)
+
+
+def guardrail_stages(config: RunConfig) -> tuple[str, ...]:
+    """The stages that leave probabilities: those that train, and the base that is asked."""
+    trained = tuple(stage for stage in training_stages(config) if stage.startswith(PREFIX))
+    asked = isinstance(config.method, DsaMethod) and PROMPTED in config.method.baselines
+    return (*trained, *((PREFIX + PROMPTED,) if asked else ()))
 
 
 def adapter_of(method: DsaMethod, name: str) -> AdapterConfig:
@@ -90,23 +98,50 @@ def run(context: StageContext) -> list[Path]:
         shown = [index for index in range(len(rows)) if rows[index][0] != TRAIN or name == method.distill_from]
         found = context.gather(trainer.share_of_probabilities(shown, [len(example.ids) for example in examples]))
         probabilities = {row: dict(zip(labels, of_row, strict=True)) for part in found for row, of_row in part.items()}
-        lines = [_line(index, *rows[index], probabilities[index]) for index in shown]
-        tau = _threshold(lines, labels[0], method.false_positive_rate)
-        outputs = _save(context, trainer, tau, base_fingerprint(source))
-        if not context.is_main:
-            return []
-        path, report = context.stage_dir / PROBABILITIES, context.stage_dir / REPORT
-        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        write_json(report, {"labels": labels, "tau": tau, "trained_parameters": size})
-        print(f"{config.run.name} · {context.stage} · {size:,} trained parameters, tau {tau:.3g}", flush=True)
-        return [path, report, *outputs]
+        tau, written = write_probabilities(context, rows, labels, probabilities, size)
+        return [*written, *_save(context, trainer, tau, base_fingerprint(source))]
 
     return train(context, trainer, tokenizer, save)
 
 
+def write_probabilities(
+    context: StageContext,
+    rows: Sequence[tuple[str, Labelled]],
+    labels: Sequence[str],
+    probabilities: Mapping[int, Mapping[str, float]],
+    trained_parameters: int,
+) -> tuple[float, list[Path]]:
+    """Sets the threshold tau by the validation rows; rank 0 writes `probabilities.jsonl` and `report.json`.
+
+    Args:
+        rows: all texts, with the set that each is in.
+        labels: those that the guardrail predicts; tau is of the first.
+        probabilities: number of a row -> label -> p(unsafe); the same on every rank. Rows that are not there are not written.
+
+    Returns:
+        tau and, on rank 0, the files.
+    """
+    config, method = context.config, context.config.method
+    assert isinstance(method, DsaMethod)
+    lines = [_line(index, *rows[index], probabilities[index]) for index in sorted(probabilities)]
+    tau = _threshold(lines, labels[0], method.false_positive_rate)
+    if not context.is_main:
+        return tau, []
+    path, report = context.stage_dir / PROBABILITIES, context.stage_dir / REPORT
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_json(report, {"labels": labels, "tau": tau, "trained_parameters": trained_parameters})
+    print(f"{config.run.name} · {context.stage} · {trained_parameters:,} trained parameters, tau {tau:.3g}", flush=True)
+    return tau, [path, report]
+
+
+def known_labels(row: Labelled) -> dict[str, int]:
+    """The labels that a text has, by name."""
+    return {name: label for name in LABELS if (label := getattr(row, f"{name}_label")) is not None}
+
+
 def read_probabilities(run_dir: Path, stage: str) -> list[dict[str, Any]]:
     """What a guardrail said: rows with `row` (number of the text), `set`, `labels` (those known, by name) and `p` (the
-    probability of unsafe, by label).
+    probability of unsafe, by label: of those known at least).
 
     Raises:
         ArtifactError: the stage's file is damaged.
@@ -156,8 +191,7 @@ def _taught(targets: Tensor, said: Sequence[Mapping[str, Any]], labels: Sequence
 
 
 def _line(index: int, of_set: str, row: Labelled, p: Mapping[str, float]) -> dict[str, Any]:
-    known = {name: label for name in LABELS if (label := getattr(row, f"{name}_label")) is not None}
-    return {"row": index, "set": of_set, "labels": known, "p": p}
+    return {"row": index, "set": of_set, "labels": known_labels(row), "p": p}
 
 
 def _threshold(lines: Sequence[Mapping[str, Any]], label: str, rate: float) -> float:
