@@ -13,6 +13,7 @@ from trainer.config.trl_fields import training_stages
 from trainer.errors import ConfigError
 from trainer.methods.dsa.stage_guardrail import guardrail_stages
 from trainer.stages.chain import chain
+from trainer.stages.evaluate import contenders
 
 
 def load(*overrides: str) -> RunConfig:
@@ -84,8 +85,8 @@ def test_other_methods_refuse_labelled_texts_and_have_no_guardrails_to_evaluate(
 
 def test_stages_come_in_the_order_in_which_they_need_each_other() -> None:
     assert [stage.name for stage in chain(load())] == [
-        "data", "guardrail_prompted", "guardrail_plr", "guardrail_rtb", "guardrail_lst", "guardrail_standalone", "guardrail_full",
-        "evaluate",
+        "data", "guardrail_prompted", "guardrail_plr", "guardrail_rtb", "guardrail_lst", "guardrail_standalone",
+        "guardrail_full", "evaluate",
     ]  # fmt: skip
     distilled = load("method.distill_from=full", "method.feature_cache=1")
     assert training_stages(distilled)[0] == "guardrail_full"
@@ -133,3 +134,82 @@ def test_labelled_data_is_read_from_outside_and_its_content_counts(tmp_path: Pat
     file.write_text("{}")
     config = load("data=labelled", f"data.path={file}", f"data.tests.mine={file}", "evaluation=none")
     assert chain(config)[0].reads.keys() >= {"data.path", "data.tests.mine"}
+
+
+# The aligner
+
+
+def aligning(*overrides: str) -> RunConfig:
+    return load_config(composed(["experiment=dsa", *overrides]))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (("method.aligner.kind=plr", "~method.aligner.last_layers"), "method.aligner.kind: plr cannot align"),
+        (("+method.aligner.reduction=4",), "method.aligner.reduction: an adapter of kind lld has no such size"),
+        (("method.aligner.last_layer=2",), "method.aligner.last_layer: unknown key; did you mean last_layers"),
+        (("method.aligner=null",), "method.targeted: there is no aligner"),
+        (("method.aligner=null",), "method.dpo_baselines: there is no aligner"),
+        (("method.aligner=null",), "data.preferences: there is no aligner"),
+        (("data.preferences=null",), "data.preferences: the aligner has no pairs"),
+        (("data.preferences.format=preference", "~data.preferences.prompts"), "data.preferences.path: data.preferences.format"),
+        (
+            ("data.preferences.format=preference", "+data.preferences.path=./gone"),
+            "data.preferences.path: ./gone does not exist",
+        ),
+        (("+data.preferences.path=./gone",), "data.preferences.path: data.preferences.format=sandbox_mix makes its own"),
+        (("method.targeted.guardrail=lts",), "method.targeted.guardrail: unknown 'lts'; did you mean lst"),
+        (("method.targeted.maximum=0",), "method.targeted.maximum: Input should be greater than 0"),
+        (("method.strengths=[]",), "method.strengths: must name at least one strength"),
+        (("method.strengths=[1,1.0]",), "method.strengths: must name at least one strength, and none twice"),
+        (("method.strengths=[-0.5]",), "method.strengths.0: Input should be greater than or equal to 0"),
+        (("+method.dpo_baselines.aligner={}",), "method.dpo_baselines.aligner: must be a plain name"),
+        (("method.dpo_baselines.full.last_layers=2",), "method.dpo_baselines.full.last_layers: says where LoRA is"),
+        (("+method.dpo_baselines.lora.lora.rank=2",), "method.dpo_baselines.lora.lora.rank: unknown key"),
+        (("evaluation=guardrails",), "evaluation: guardrails does not ask the aligner anything"),
+        (("evaluation.models=[dsa_lambda_0.25]",), "evaluation.models: unknown 'dsa_lambda_0.25'; did you mean dsa_lambda_"),
+        (("evaluation.models=[sft]",), "evaluation.models: sft is the model of stage sft"),
+        (("distill.learning_rate=1e-5",), "distill: method=dsa has no distill stage"),
+    ],
+)
+def test_each_mistake_about_the_aligner_is_named_with_what_to_do(overrides: tuple[str, ...], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        aligning(*overrides)
+    assert any(problem.startswith(said) for problem in caught.value.problems), caught.value.problems
+
+
+def test_guardrails_and_the_aligner_do_not_wait_for_each_other() -> None:
+    stages = {stage.name: stage for stage in chain(aligning())}
+    assert list(stages)[-6:] == ["pairs", "dpo_aligner", "dpo_lora", "dpo_last_layers_lora", "dpo_full", "evaluate"]
+    assert stages["dpo_aligner"].after == stages["dpo_lora"].after == ("pairs",)
+    assert "pairs" not in stages["guardrail_lst"].after
+    assert {"dpo_aligner", "dpo_full", "guardrail_lst", "guardrail_prompted"} <= set(stages["evaluate"].after)
+
+
+def test_a_change_of_the_aligner_redoes_only_what_it_is_about() -> None:
+    def settings(*overrides: str) -> dict[str, object]:
+        return {stage.name: stage.settings for stage in chain(aligning(*overrides))}
+
+    plain = settings()
+    trained = {"dpo_aligner", "dpo_lora", "dpo_last_layers_lora", "dpo_full"}
+    for override, changed in (
+        ("method.strengths=[0.5]", set()),
+        ("method.targeted.ramp=0.1", set()),
+        ("method.aligner.last_layers=1", {"dpo_aligner"}),
+        ("method.dpo_baselines.lora.lora.r=4", {"dpo_lora"}),
+        ("dpo.beta=0.2", trained),
+        ("data.preferences.prompts=100", {"pairs"}),
+    ):
+        other = settings(override)
+        assert {name for name in other if other[name] != plain[name]} == {*changed, "evaluate"} - (
+            {"evaluate"} if override.startswith(("dpo.", "data.")) else set()
+        ), override
+
+
+def test_every_model_of_a_run_can_be_asked_for_alone() -> None:
+    labels = ["base", "lora_dpo", "last_layers_lora_dpo", "full_dpo", "guardrail_only", "dsa_lambda_0.75", "dsa_targeted"]
+    config = aligning(f"evaluation.models=[{','.join(labels)}]")
+    assert [contender.label for contender in contenders(config)] == labels
+    every = [contender.label for contender in contenders(aligning())]
+    assert every[:5] == labels[:5] and every[-2:] == ["dsa_lambda_1.0", "dsa_targeted"]

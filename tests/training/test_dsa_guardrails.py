@@ -6,7 +6,6 @@ import itertools
 import json
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,9 @@ import torch
 from safetensors.torch import load_file
 
 from tests.conftest import keel, losses, results, start_keel
+from tests.training.here import run_here
 from trainer.compose import composed
 from trainer.config.load import load_config
-from trainer.config.schema import RunConfig
 from trainer.data.labelled import Labelled
 from trainer.errors import ArtifactError, ConfigError, DataError
 from trainer.evaluation.report import guardrail_table
@@ -30,10 +29,7 @@ from trainer.methods.dsa.guardrail_trainer import guardrail_loss
 from trainer.methods.dsa.stage_data import read_sets
 from trainer.models.fingerprint import base_fingerprint
 from trainer.models.load import load_model, load_tokenizer
-from trainer.run import carry_out
 from trainer.sandbox import BASE_DIR
-from trainer.stages.chain import stage_named
-from trainer.stages.context import StageContext
 from trainer.survival.checkpoints import all_checkpoints
 
 # fp32 on CPU; what differs is the order of sums over ranks and shards.
@@ -41,6 +37,8 @@ LOSS_TOLERANCE = 2e-4
 
 RUN = (
     "experiment=dsa_guardrails",
+    "model=sandbox",
+    "method.baselines=[standalone,full]",
     "run.name=run",
     "method.guardrails.lst.every=2",  # then some layers are read only where a label is
     "data.train=160",
@@ -65,26 +63,9 @@ def alone(kind: str) -> tuple[str, ...]:
 LST = alone("lst")
 
 
-class HereLauncher:
-    """Runs stages in this process, which has its libraries loaded already."""
-
-    def __init__(self, config: RunConfig):
-        self.config = config
-
-    def start(self, run_dir: Path, stage: str, distributed: bool) -> None:
-        with StageContext(self.config, run_dir, stage, 0, 1) as context:
-            stage_named(self.config, stage).run(context)
-
-
-Run = Callable[..., Path]
-
-
 def here(cwd: Path, *overrides: str) -> Path:
     """A run without DeepSpeed in this process; returns its directory."""
-    config = load_config(composed([*RUN, "deepspeed=none", f"paths.runs={cwd}", *overrides]))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trainer.run.launcher_for", HereLauncher)
-        return carry_out(config)
+    return run_here(cwd, *RUN, *overrides)
 
 
 @pytest.fixture(scope="module")
@@ -350,35 +331,23 @@ def _same(expected: Path, found: Path, stage: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("deepspeed", ["none", "zero3"])
-def test_every_guardrail_and_baseline_is_the_same_on_two_processes(whole: Path, tmp_path: Path, deepspeed: str) -> None:
-    keel(*RUN, "evaluation=none", f"deepspeed={deepspeed}", "launcher.processes=2", cwd=tmp_path)
+def test_every_guardrail_and_baseline_is_the_same_in_shards_on_two_processes(whole: Path, tmp_path: Path) -> None:
+    keel(*RUN, "evaluation=none", "deepspeed=zero3", "launcher.processes=2", cwd=tmp_path)
     for name in ("plr", "rtb", "lst", "standalone", "full"):
         _same(whole, tmp_path / "runs" / "run", f"guardrail_{name}")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("deepspeed", ["zero2", "zero3"])
-def test_hidden_states_kept_by_two_processes_give_the_same(whole: Path, tmp_path: Path, deepspeed: str) -> None:
+def test_hidden_states_kept_by_two_processes_give_the_same(whole: Path, tmp_path: Path) -> None:
     arguments = ("method.baselines=[]", "evaluation=none", "method.feature_cache=0.1", "launcher.processes=2")
-    keel(*RUN, *arguments, f"deepspeed={deepspeed}", cwd=tmp_path)
+    keel(*RUN, *arguments, "deepspeed=zero3", cwd=tmp_path)
     for name in ("plr", "rtb", "lst"):
         _same(whole, tmp_path / "runs" / "run", f"guardrail_{name}")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("deepspeed", ["zero2", "zero3"])
-def test_the_last_layers_train_under_zero(tmp_path: Path, deepspeed: str) -> None:
-    lld = alone("lld")
-    expected = here(tmp_path / "here", *lld)
-    keel(*RUN, *lld, f"deepspeed={deepspeed}", "launcher.processes=2", cwd=tmp_path)
-    _same(expected, tmp_path / "runs" / "run", "guardrail_lld")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("deepspeed", ["none", "zero2"])
-def test_stopped_and_resumed_equals_undisturbed(tmp_path: Path, deepspeed: str) -> None:
-    arguments = (*RUN, *LST, f"deepspeed={deepspeed}", "launcher.processes=1", "trainer.max_steps=40")
+def test_stopped_and_resumed_equals_undisturbed(tmp_path: Path) -> None:
+    arguments = (*RUN, *LST, "deepspeed=zero2", "launcher.processes=1", "trainer.max_steps=40")
     keel(*arguments, "run.name=undisturbed", cwd=tmp_path)
     process = start_keel(*arguments, cwd=tmp_path)
     metrics = tmp_path / "runs" / "run" / "guardrail_lst" / "metrics.jsonl"

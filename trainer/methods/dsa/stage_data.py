@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from trainer.config.schema import LabelledData, RunConfig
+from trainer.config.schema import DsaMethod, LabelledData, RunConfig
 from trainer.data.labelled import Labelled, read_labelled, split
 from trainer.errors import ArtifactError, DataError
 from trainer.methods.dsa.examples import LABELS, encode
@@ -62,6 +62,10 @@ def _write(config: RunConfig, run_dir: Path, out: Path) -> list[Path]:
     sets = dict(zip((TRAIN, VALIDATION), _split(short_enough(unseen), data, config.seed), strict=True)) | tests
     counts = {name: _counts(of_set) for name, of_set in sets.items()}
     _check(counts)
+    if isinstance(config.method, DsaMethod) and config.method.targeted is not None and "prompt" not in counts[TRAIN]:
+        raise DataError(
+            "method.targeted: a guardrail judges prompts there, and no training row has a label of its prompt; set it to null."
+        )
     with (out / LABELLED).open("w") as file:
         for name, of_set in sets.items():
             for row in of_set:
