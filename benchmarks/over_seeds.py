@@ -17,7 +17,7 @@ from scipy import stats
 
 METRICS = (
     "cosa_score/seen", "cosa_score/unseen", "helpful_safe/seen", "helpful_safe/unseen", "helpful_unsafe/seen",
-    "helpful_unsafe/unseen", "asr", "over_refusal", "capability",
+    "helpful_unsafe/unseen", "asr", "over_refusal", "capability", "safety_gain", "alignment_tax",
 )  # fmt: skip
 
 
@@ -38,8 +38,19 @@ def main() -> None:
     table = Table("model", *headings, title=f"seeds {seeds}, commit {commits}: mean ± 95% t-interval over seeds")
     for label in runs[0]["models"]:
         rows = [run["models"][label] for run in runs]
-        table.add_row(label, *(cell([row[metric]["value"] for row in rows]) for metric in metrics))
-    Console(width=150).print(table)
+        table.add_row(
+            label, *(cell([row[metric]["value"] for row in rows]) if metric in rows[0] else "-" for metric in metrics)
+        )
+    console = Console(width=150)
+    console.print(table)
+    areas = [name.split("/")[1:] for name in runs[0]["models"].get("base", {}) if name.startswith("guardrail_auc/")]
+    if areas:
+        sets = list(dict.fromkeys(of_set for _, of_set in areas))
+        table = Table("guardrail", *sets, title="area under the ROC curve")
+        for guardrail in dict.fromkeys(guardrail for guardrail, _ in areas):
+            names = [f"guardrail_auc/{guardrail}/{of_set}" for of_set in sets]
+            table.add_row(guardrail, *(cell([run["models"]["base"][name]["value"] for run in runs]) for name in names))
+        console.print(table)
 
 
 if __name__ == "__main__":

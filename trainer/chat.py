@@ -1,7 +1,7 @@
 """Talk to a model: `python -m trainer.chat runs/dsa --strength 0.5`. Replies are greedy; /help shows the commands.
 
 Of a run, the model that it trained last; or where it trained safety adapters, its base with the newest aligner and the
-newest guardrail of prompts.
+guardrail of prompts that targets it, or else the newest.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from typing import Any
 from rich.console import Console
 
 from trainer.config.load import read_config
-from trainer.config.schema import ModelSection
+from trainer.config.schema import DsaMethod, ModelSection
 from trainer.config.trl_fields import section_of, training_stages
 from trainer.ending import KEYBOARD, explain
 from trainer.errors import ArtifactError, ConfigError, KeelError
 from trainer.evaluation.generate import device_of_rank, stop_tokens
 from trainer.evaluation.items import Message
+from trainer.methods.dsa.stage_guardrail import PREFIX
 from trainer.models.load import MODEL_DIR, base_model_path, load_model, load_tokenizer
 from trainer.run import CONFIG
 
@@ -139,7 +140,9 @@ def _find(where: Path) -> tuple[ModelSection, str, list[Path]]:
         return ModelSection(path=str(where)), str(where), []  # type: ignore[call-arg]  # mypy does not read pydantic's sections
     config = read_config(where / CONFIG)
     if facts := sorted([*where.glob(f"*/{FACTS}"), *where.glob(f"*/*/{FACTS}")], key=lambda path: path.stat().st_mtime):
-        return config.model, base_model_path(config, where), [path.parent for path in facts]
+        targeted = config.method.targeted if isinstance(config.method, DsaMethod) else None
+        gates = [] if targeted is None else [path for path in facts if path.parent.name == PREFIX + targeted.guardrail]
+        return config.model, base_model_path(config, where), [path.parent for path in [*facts, *gates]]
     last = [stage for stage in training_stages(config) if section_of(stage) == stage][-1]  # the others are its ablations
     if not (model := where / last / MODEL_DIR).exists():
         raise ArtifactError(f"{where}: stage {last} has left no model; let the run finish, or give the directory of a model.")

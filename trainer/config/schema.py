@@ -279,8 +279,8 @@ class ModelSection:
 class PreferenceData:
     """Where preference pairs come from.
 
-    format: `sandbox` synthesises them under safety configs, `sandbox_mix` half for safety and half for helpfulness
-    (without configs); `cosalign` is the published CoSAlign schema; `transcripts` is Anthropic-HH
+    format: `sandbox` synthesises them under safety configs; without these `sandbox_mix` half for safety and half for
+    helpfulness, `sandbox_safety` all for safety; `cosalign` is the published CoSAlign schema; `transcripts` is Anthropic-HH
     style (`chosen` and `rejected` transcripts with Human:/Assistant: turns); `preference` has `prompt`, `chosen`,
     `rejected` as text or chat messages.
     path: a local file (jsonl, json, csv, parquet, also .gz) or directory, or a hub dataset name.
@@ -292,7 +292,7 @@ class PreferenceData:
     pairs_per_config: sandbox only: at most this many pairs for a (prompt, config); null is all.
     """
 
-    format: Literal["sandbox", "sandbox_mix", "cosalign", "transcripts", "preference"]
+    format: Literal["sandbox", "sandbox_mix", "sandbox_safety", "cosalign", "transcripts", "preference"]
     path: str | None = None
     split: str = "train"
     limit: int | None = Field(None, gt=0)

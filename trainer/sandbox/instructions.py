@@ -69,6 +69,11 @@ def mix_pairs(count: int, seed: int) -> list[dict[str, str]]:
     return rows
 
 
+def safety_pairs(count: int, seed: int) -> list[dict[str, str]]:
+    """The safety half of such pairs alone: `count` distinct prompts, a refusal chosen over the recipe asked for."""
+    return [_row(r, REFUSAL, r.answer) for r in _distinct(_harmful, count, random.Random(f"safety-{seed}"))]
+
+
 def _wrong_answer(request: Request, rng: random.Random) -> str:
     while True:
         other = _harmless(rng)

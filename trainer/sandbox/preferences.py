@@ -10,15 +10,17 @@ from trainer.data.preferences import Preferences, from_cosalign, from_preference
 
 
 def sandbox_preferences(data: PreferenceData, seed: int, on_prompt: Callable[[], None] = lambda: None) -> Preferences:
-    """Pairs under safety configs (`data.format=sandbox`), or half for safety and half for helpfulness (`sandbox_mix`).
+    """Pairs under safety configs (`format=sandbox`), or without: half for safety and half for helpfulness (`sandbox_mix`), or
+    all for safety (`sandbox_safety`).
 
     Args:
         on_prompt: called after each prompt, for a progress bar.
     """
-    if data.format == "sandbox_mix":
-        from trainer.sandbox.instructions import mix_pairs
+    if data.format in ("sandbox_mix", "sandbox_safety"):
+        from trainer.sandbox.instructions import mix_pairs, safety_pairs
 
-        return from_preference(located(mix_pairs(data.prompts, seed)[: data.limit], "sandbox"))
+        pairs = mix_pairs if data.format == "sandbox_mix" else safety_pairs
+        return from_preference(located(pairs(data.prompts, seed)[: data.limit], "sandbox"))
     from trainer.sandbox.candidates import synthesise
     from trainer.sandbox.world import SANDBOX_TAXONOMY
 

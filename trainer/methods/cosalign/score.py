@@ -8,6 +8,7 @@ averaged inside a config, then macro-averaged over configs.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -77,7 +78,7 @@ def paired_interval(
     Returns:
         (low, high), or None where a config has fewer than two prompts, or the statistic is not finite.
     """
-    from scipy.stats import bootstrap
+    from scipy.stats import DegenerateDataWarning, bootstrap
 
     columns = [(np.asarray(values[name], dtype=np.float64), np.asarray(others[name], dtype=np.float64)) for name in values]
     if any(len(first) < 2 for first, _ in columns):
@@ -88,7 +89,8 @@ def paired_interval(
         means = np.mean([[column[of_rows].mean(axis=axis) for column in pair] for pair, of_rows in drawn], axis=0)
         return statistic(means[0], means[1])
 
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DegenerateDataWarning)
         result = bootstrap(
             [np.arange(len(first)) for first, _ in columns], of_resample, n_resamples=resamples, confidence_level=0.95,
             method="percentile", vectorized=True, batch=200, rng=np.random.default_rng(seed),
