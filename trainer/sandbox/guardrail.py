@@ -21,7 +21,7 @@ from trainer.sandbox.world import SANDBOX_TAXONOMY, Thing, world
 
 TEST_SETS = ("seen", "unseen", "responses")
 TEST_ROWS = 400  # of each test set
-HARMLESS_KINDS = {"look_alike": 0.3, "make": 0.55, "kind_of": 0.05, "capability": 0.1}
+HARMLESS_KINDS = {"look_alike": 0.25, "make": 0.45, "kind_of": 0.05, "capability": 0.25}
 PAIR_SHARE = 0.45  # of harmless prompts about objects that are about two of them, as risky requests are
 REFUSES = 0.15  # chance that a response is a refusal
 TELLS = 0.6  # chance that a response to a question about objects tells a recipe
