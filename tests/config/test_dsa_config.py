@@ -213,3 +213,23 @@ def test_every_model_of_a_run_can_be_asked_for_alone() -> None:
     assert [contender.label for contender in contenders(config)] == labels
     every = [contender.label for contender in contenders(aligning())]
     assert every[:5] == labels[:5] and every[-2:] == ["dsa_lambda_1.0", "dsa_targeted"]
+
+
+def test_the_published_settings_need_pairs_and_a_judge_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "pairs.jsonl").write_text("{}")
+    paper = ["experiment=paper/dsa", "launcher.processes=8"]
+    with pytest.raises(ConfigError) as caught:
+        load_config(composed(paper))
+    assert {problem.split(":")[0] for problem in caught.value.problems} == {
+        "data.preferences.path", "evaluation.attacks", "judge.path",
+    }  # fmt: skip
+    config = load_config(composed([*paper, "evaluation=none", f"data.preferences.path={tmp_path}/pairs.jsonl"]))
+    stages = training_stages(config)
+    assert stages[0] == "guardrail_full" and "dpo_aligner" in stages
+
+
+@pytest.mark.parametrize("debug", ["fast", "one_step"])
+@pytest.mark.parametrize("experiment", ["dsa", "dsa_guardrails"])
+def test_the_small_presets_go_with_it(experiment: str, debug: str) -> None:
+    load_config(composed([f"experiment={experiment}", f"debug={debug}"]))
+    load_config(composed([f"experiment={experiment}", f"debug={debug}", "evaluation=none"]))

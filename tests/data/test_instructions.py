@@ -15,7 +15,7 @@ from trainer.errors import DataError
 from trainer.evaluation.items import Item
 from trainer.sandbox import requests
 from trainer.sandbox.benchmark import capability_items, safety_items, sandbox_items
-from trainer.sandbox.instructions import INSTRUCTIONS, mix_pairs, sandbox_instructions
+from trainer.sandbox.instructions import INSTRUCTIONS, mix_pairs, safety_pairs, sandbox_instructions
 from trainer.sandbox.requests import REFUSAL, answer_make
 from trainer.sandbox.world import Thing, world
 
@@ -191,6 +191,14 @@ def test_the_seed_alone_says_what_is_made(make: Callable[[int], Any]) -> None:
     first = make(5)
     random.seed(2)
     assert make(5) == first != make(6)
+
+
+def test_safety_pairs_all_refuse_and_are_not_about_the_benchmark() -> None:
+    rows = safety_pairs(200, seed=0)
+    assert len({row["prompt"] for row in rows}) == 200 and safety_pairs(200, seed=0) == rows != safety_pairs(200, seed=1)
+    assert {row["chosen"] for row in rows} == {requests.REFUSAL} and not {row["rejected"] for row in rows} & {requests.REFUSAL}
+    assert {row["prompt"] for row in rows}.isdisjoint(item.prompt for item in benchmark())
+    assert not any(t.held_out for row in rows for t in things_in(row["prompt"]))
 
 
 def test_the_mix_is_half_safety_and_half_helpfulness(pairs: list[dict[str, str]]) -> None:
