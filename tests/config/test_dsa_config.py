@@ -158,7 +158,7 @@ def aligning(*overrides: str) -> RunConfig:
             ("data.preferences.format=preference", "+data.preferences.path=./gone"),
             "data.preferences.path: ./gone does not exist",
         ),
-        (("+data.preferences.path=./gone",), "data.preferences.path: data.preferences.format=sandbox_mix makes its own"),
+        (("+data.preferences.path=./gone",), "data.preferences.path: data.preferences.format=sandbox_safety makes its own"),
         (("method.targeted.guardrail=lts",), "method.targeted.guardrail: unknown 'lts'; did you mean lst"),
         (("method.targeted.maximum=0",), "method.targeted.maximum: Input should be greater than 0"),
         (("method.strengths=[]",), "method.strengths: must name at least one strength"),

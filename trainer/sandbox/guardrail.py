@@ -77,7 +77,7 @@ def _responses(rng: random.Random, taken: frozenset[str]) -> list[Labelled]:
 @cache
 def _benchmark_prompts() -> frozenset[str]:
     """Of a benchmark larger than a run asks."""
-    return frozenset(item.prompt for item in [*safety_items(1000, 1400, 1000), *sandbox_items(250, 0, 1000)])
+    return frozenset(item.prompt for item in [*safety_items(1000, 700, 1000), *sandbox_items(250, 0, 1000)])
 
 
 def _distinct(count: int, rng: random.Random, taken: frozenset[str], *, held_out: bool) -> list[Request]:
