@@ -67,7 +67,7 @@ def test_prompts_are_unsafe_and_safe_in_turn_and_distinct(rows: list[Labelled]) 
 def test_every_answer_occurs_after_unsafe_and_after_safe_prompts(rows: list[Labelled]) -> None:
     """Else reading the prompt alone would label the response."""
     counts = Counter((row.prompt_label, row.response_label) for row in rows)
-    assert min(counts.values()) > 200, counts
+    assert min(counts.values()) > 150, counts
     for label in (0, 1):
         answers = [row.response for row in rows if row.prompt_label == label]
         assert answers.count(REFUSAL) > 100
@@ -126,7 +126,7 @@ def test_only_the_seen_set_is_about_objects_of_the_training_rows(rows: list[Labe
 def test_no_prompt_is_in_two_sets_or_in_the_benchmark(rows: list[Labelled]) -> None:
     prompts = [row.prompt for row in every_row(rows)]
     assert len(prompts) == len(set(prompts))
-    benchmark = {item.prompt for item in [*safety_items(400, 1400, 400), *sandbox_items(120, 420, 200)]}
+    benchmark = {item.prompt for item in [*safety_items(400, 700, 400), *sandbox_items(120, 420, 200)]}
     assert benchmark.isdisjoint(prompts)
     rng = random.Random(0)  # the control: without care there would be some
     careless = guardrail._distinct(400, rng, frozenset(), held_out=True)

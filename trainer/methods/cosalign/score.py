@@ -76,7 +76,7 @@ def paired_interval(
         values, others: config -> one value a prompt each, shape (N_config,), in the same order.
 
     Returns:
-        (low, high), or None where a config has fewer than two prompts, or the statistic is not finite.
+        (low, high), or None where a config has fewer than two prompts, or the statistic of a resample is not finite.
     """
     from scipy.stats import DegenerateDataWarning, bootstrap
 
