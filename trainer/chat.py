@@ -143,6 +143,8 @@ def _find(where: Path) -> tuple[ModelSection, str, list[Path]]:
         targeted = config.method.targeted if isinstance(config.method, DsaMethod) else None
         gates = [] if targeted is None else [path for path in facts if path.parent.name == PREFIX + targeted.guardrail]
         return config.model, base_model_path(config, where), [path.parent for path in [*facts, *gates]]
+    if isinstance(config.method, DsaMethod):
+        raise ArtifactError(f"{where}: no adapter is trained yet; let the run go on, or give the directory of another.")
     last = [stage for stage in training_stages(config) if section_of(stage) == stage][-1]  # the others are its ablations
     if not (model := where / last / MODEL_DIR).exists():
         raise ArtifactError(f"{where}: stage {last} has left no model; let the run finish, or give the directory of a model.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -90,10 +91,19 @@ def test_results_compare_every_strength_the_targeted_model_and_the_baselines(who
     assert (whole / "evaluate" / "strengths.png").stat().st_size > 10_000
 
 
-def test_strength_0_is_the_base_and_the_aligner_differs(whole: Path) -> None:
+def test_the_aligner_answers_otherwise_than_the_base(whole: Path) -> None:
     said = answers(whole)
-    assert said["dsa_lambda_0.0"] == said["base"]
-    assert said["dsa_lambda_1.0"] != said["base"]
+    assert said["dsa_lambda_1.0"] != said["base"] == said["dsa_lambda_0.0"]
+
+
+def test_models_can_be_compared_without_the_base(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole.parent, tmp_path, dirs_exist_ok=True)
+    run_dir = run_here(
+        tmp_path, *ALIGNER, "evaluation.models=[dsa_targeted]", "run.on_existing=resume", "tracking.mode=offline"
+    )
+    models = results(run_dir)["models"]
+    assert models["base"].keys() == {name for name in models["base"] if name.startswith("guardrail_")}
+    assert "asr" in models["dsa_targeted"] and "safety_gain" not in models["dsa_targeted"]
 
 
 def test_the_guardrail_decides_prompt_by_prompt_who_answers(whole: Path, base: Any) -> None:

@@ -24,9 +24,11 @@ from trainer.methods.dsa import stage_guardrail
 from trainer.methods.dsa.artifact import load
 from trainer.methods.dsa.base import read
 from trainer.methods.dsa.batches import shares
+from trainer.methods.dsa.config import AdapterConfig
 from trainer.methods.dsa.examples import encode, labels_in
 from trainer.methods.dsa.guardrail_trainer import guardrail_loss
 from trainer.methods.dsa.stage_data import read_sets
+from trainer.methods.dsa.standalone import matched_width
 from trainer.models.fingerprint import base_fingerprint
 from trainer.models.load import load_model, load_tokenizer
 from trainer.sandbox import BASE_DIR
@@ -39,13 +41,14 @@ RUN = (
     "experiment=dsa_guardrails",
     "model=sandbox",
     "method.baselines=[standalone,full]",
+    "method.false_positive_rate=0.05",
     "run.name=run",
     "method.guardrails.lst.every=2",  # then some layers are read only where a label is
     "data.train=160",
     "data.validation=80",
     "data.limit=60",
-    "trainer.train_batch_size=16",
-    "trainer.per_device_train_batch_size=4",
+    "guardrail.train_batch_size=16",
+    "guardrail.per_device_train_batch_size=4",
     "trainer.max_steps=5",
     "trainer.save_steps=2",
     "trainer.logging_steps=1",
@@ -376,5 +379,21 @@ def test_the_standalone_baseline_is_as_large_as_the_ladder(whole: Path) -> None:
         json.loads((whole / f"guardrail_{name}" / "report.json").read_text())["trained_parameters"]
         for name in ("lst", "standalone")
     ]
-    embedding = load_file(whole / "guardrail_standalone" / "model" / "model.safetensors")["embedding.weight"].numel()
-    assert sizes[1] - embedding == pytest.approx(sizes[0], rel=0.05)
+    base = json.loads((BASE_DIR / "config.json").read_text())
+    width = matched_width(AdapterConfig("lst", reduction=4, every=2), base["hidden_size"], base["num_hidden_layers"])
+    assert sizes[1] - base["vocab_size"] * width == pytest.approx(sizes[0], rel=0.05)
+
+
+def test_the_full_size_baseline_has_a_rate_of_its_own(tmp_path: Path) -> None:
+    short = (
+        *alone("plr"),
+        "method.baselines=[full]",
+        "data.train=32",
+        "trainer.max_steps=2",
+        "guardrail.lr_scheduler_type=constant",
+    )
+    rates = ("guardrail.warmup_steps=0", "method.full_learning_rate=1e-5")
+    run_dir = here(tmp_path, *short, *rates)
+    for name, rate in (("plr", 5e-3), ("full", 1e-5)):
+        rows = [json.loads(line) for line in (run_dir / f"guardrail_{name}" / "metrics.jsonl").read_text().splitlines()]
+        assert [row["train/learning_rate"] for row in rows if "train/learning_rate" in row] == [rate] * 2

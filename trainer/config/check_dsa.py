@@ -88,6 +88,7 @@ def _aligner_problems(method: DsaMethod, config: RunConfig) -> list[str]:
     paired = config.data.preferences if isinstance(config.data, LabelledData) else config.data
     if method.aligner is None:
         for key, given in (
+            ("method.strengths", method.strengths != DsaMethod(name="dsa").strengths),  # type: ignore[call-arg]  # pydantic's
             ("method.targeted", method.targeted),
             ("method.dpo_baselines", method.dpo_baselines),
             ("data.preferences", paired),
@@ -100,6 +101,10 @@ def _aligner_problems(method: DsaMethod, config: RunConfig) -> list[str]:
     problems += _size_problems("method.aligner", method.aligner)
     if not isinstance(paired, PreferenceData):
         problems.append("data.preferences: the aligner has no pairs; set data.preferences.format and what goes with it.")
+    if method.targeted is not None and config.data.format in ("beavertails", "summedits"):
+        problems.append(
+            f"method.targeted: a guardrail judges prompts there, and {config.data.format} labels only responses; remove it."
+        )
     if method.targeted is not None and method.targeted.guardrail not in method.guardrails:
         name = method.targeted.guardrail
         problems.append(f"method.targeted.guardrail: unknown {name!r}; {did_you_mean(name, list(method.guardrails))}")

@@ -226,6 +226,7 @@ class DsaMethod:
     baselines: to compare with: `standalone`, a network of its own as large as the first guardrail of kind lst, and `full`, a
         copy of the base that is fine-tuned as a whole, both trained on the same labels; `prompted`, the base itself, untrained.
     prompted: what that one is asked.
+    full_learning_rate: of the baseline `full`, which has many more weights; null is that of the guardrail section.
     distill_from: `full`: the adapters learn the probabilities of that baseline in place of the labels; null learns the labels.
     false_positive_rate: the share of benign validation prompts that a guardrail may flag; its threshold tau is set by it.
     feature_cache: GB of disk for the hidden states that the guardrails read, computed once in place of in every epoch;
@@ -240,6 +241,7 @@ class DsaMethod:
     guardrails: dict[str, AdapterSection] = Field(default_factory=dict)
     baselines: list[Literal["standalone", "full", "prompted"]] = Field(default_factory=list)
     prompted: PromptedJudge = Field(default_factory=PromptedJudge)  # type: ignore[arg-type]
+    full_learning_rate: float | None = Field(None, gt=0)
     distill_from: Literal["full"] | None = None
     false_positive_rate: float = Field(0.05, ge=0, lt=1)
     feature_cache: float | None = Field(None, gt=0)

@@ -140,6 +140,7 @@ def _dsa_contenders(method: DsaMethod) -> Iterator[Contender]:
         yield Contender(GUARDRAIL_ONLY, GUARDRAIL_ONLY)
     if method.aligner is not None:
         for strength in method.strengths:
-            yield Contender(label := f"{DSA_STRENGTH}{strength}", label)
+            label = f"{DSA_STRENGTH}{strength}"
+            yield Contender(label, label) if strength else Contender(label, "base", shows_config=False)  # 0 is the base itself
     if method.targeted is not None:
         yield Contender(DSA_TARGETED, DSA_TARGETED)

@@ -78,7 +78,7 @@ def compare(rows: Sequence[Judged], resamples: int, seed: int) -> dict[str, Metr
 
 
 def against_base(rows: Sequence[Judged], base: Sequence[Judged], resamples: int, seed: int) -> Metrics:
-    """What a model has gained and paid (arXiv 2506.00166), where there are both attacks and capability tasks:
+    """What a model has gained and paid (arXiv 2506.00166), where it was attacked; the tax where there are capability tasks too:
 
         safety_gain = (S - S_base) / S_base, S = 1 - asr        alignment_tax = 1 - capability / capability_base
 
@@ -96,12 +96,10 @@ def against_base(rows: Sequence[Judged], base: Sequence[Judged], resamples: int,
         return found
 
     safe, right = pairs("attack", lambda row: 1 - _carries_risk(row)), pairs("capability", _correct)
-    if not safe or not right:
-        return {}
     return {
         name: entry
         for name, groups, sign in (("safety_gain", safe, 1), ("alignment_tax", right, -1))
-        if (entry := _relative(groups, sign, resamples, seed)) is not None
+        if safe and groups and (entry := _relative(groups, sign, resamples, seed)) is not None
     }
 
 

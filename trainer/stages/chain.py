@@ -16,7 +16,7 @@ from trainer.doctor.preflight import DOCTOR
 from trainer.methods.dsa import stage_align, stage_dpo, stage_features, stage_guardrail, stage_prompted
 from trainer.methods.dsa import stage_data as labelled_data
 from trainer.methods.dsa.stage_align import ALIGNER_STAGE
-from trainer.methods.dsa.stage_guardrail import PREFIX, PROMPTED, adapter_of, guardrail_of
+from trainer.methods.dsa.stage_guardrail import FULL, PREFIX, PROMPTED, adapter_of, guardrail_of
 from trainer.methods.safesteer import stage_direction, stage_distill, stage_prompts, stage_teacher, stage_tokens
 from trainer.sandbox import SHIPPED
 from trainer.stages import base, data, dpo, evaluate, sft
@@ -144,8 +144,7 @@ def _guardrails(parts: _Parts, method: DsaMethod) -> list[Stage]:
         stages.append(Stage(PREFIX + PROMPTED, stage_prompted.run, before, asked, model))
     if method.feature_cache is not None:
         kept = parts.settings("model", guardrails=values["guardrails"])
-        stages.append(Stage("features", stage_features.run, before, kept, model))
-        before = (*before, "features")
+        stages.append(Stage("features", stage_features.run, before, kept, model))  # nothing depends on it that data does not
     for name in training_stages(config):
         if section_of(name) != "guardrail":
             continue
@@ -156,6 +155,7 @@ def _guardrails(parts: _Parts, method: DsaMethod) -> list[Stage]:
             "false_positive_rate": method.false_positive_rate,
             "learns_from": method.distill_from if taught else None,
             "teaches": guardrail == method.distill_from,
+            "learning_rate": method.full_learning_rate if guardrail == FULL else None,
         }
         after = (*before, f"guardrail_{method.distill_from}") if taught else before
         settings = parts.settings("model", "trainer", "deepspeed", section_of(name), how=how)

@@ -214,7 +214,7 @@ def _track(tracker: Tracker, models: dict[str, Metrics], judged: Sequence[Judged
         answers.setdefault(row.item.id, {})[row.label] = row
     ids = list(answers)
     chosen = ids[:: max(1, len(ids) // sample_rows)][:sample_rows] if sample_rows else []
-    labels = list(models)
+    labels = list(dict.fromkeys(row.label for row in judged))
     tracker.table(
         "responses",
         ["prompt", "safety config", "situation", *labels],

@@ -65,7 +65,9 @@ def unwrapped(model: Any) -> Any:
 
 def is_causal(model: Any) -> bool:
     """Whether token t of the base sees only tokens <= t: True for causal language models, False for encoders."""
-    return any(getattr(module, "is_causal", False) for module in unwrapped(model).modules())
+    inner = unwrapped(model)
+    said = [bool(module.is_causal) for module in inner.modules() if hasattr(module, "is_causal")]
+    return any(said) if said else bool(inner.can_generate())  # some, such as Bloom and state-space models, do not say
 
 
 def token_positions(attention_mask: Tensor, new: int) -> Tensor:

@@ -95,17 +95,22 @@ class FeatureWriter:
         self._files = 0
         self._rows: list[int] = []
         self._parts: dict[str, list[Tensor]] = {}
+        self._bytes = 0
 
     def add(self, row: int, hidden: Sequence[Tensor]) -> None:
         """h_0 .. h_L of one row, each (T or more, d): padding on the right is cut."""
         example = self.examples[row]
         for layer in self.wanted.tokens:
-            self._parts.setdefault(f"tokens.{layer}", []).append(hidden[layer][: len(example.ids)].cpu())
+            self._keep(f"tokens.{layer}", hidden[layer][: len(example.ids)])
         for layer in self.wanted.labels:
-            self._parts.setdefault(f"labels.{layer}", []).append(hidden[layer][self.wanted.places(example)].cpu())
+            self._keep(f"labels.{layer}", hidden[layer][self.wanted.places(example)])
         self._rows.append(row)
-        if sum(part.nbytes for parts in self._parts.values() for part in parts) >= SHARD:
+        if self._bytes >= SHARD:
             self.flush()
+
+    def _keep(self, name: str, states: Tensor) -> None:
+        self._parts.setdefault(name, []).append(states.cpu())
+        self._bytes += states.nbytes
 
     def flush(self) -> None:
         """Writes what is left."""
@@ -114,7 +119,7 @@ class FeatureWriter:
         tensors = {name: torch.cat(parts) for name, parts in self._parts.items()}
         path = self.directory / f"rank{self.rank}-{self._files}.safetensors"
         save_file(tensors, path, metadata={"rows": json.dumps(self._rows)})
-        self._files, self._rows, self._parts = self._files + 1, [], {}
+        self._files, self._rows, self._parts, self._bytes = self._files + 1, [], {}, 0
 
 
 class Features:

@@ -71,11 +71,16 @@ class GuardrailTrainer(Trainer):
         Args:
             lengths: (N,), tokens of every row that the collator has.
         """
-        model: Any = self.model_wrapped if self.is_deepspeed_enabled else self.model
+        from tqdm import tqdm
+
+        model: Any = self.model_wrapped
+        if not self.is_deepspeed_enabled:  # without autocast, as an adapter is used
+            model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         model.eval()
         found: dict[int, list[float]] = {}
         size, rank, world = self.args.per_device_train_batch_size, self.args.process_index, self.args.world_size
-        for places in shares([lengths[row] for row in rows], size, rank, world):
+        batches = list(shares([lengths[row] for row in rows], size, rank, world))
+        for places in tqdm(batches, desc="probabilities", unit="batch", disable=rank > 0):
             of_batch = [rows[place] for place in places]
             inputs = self._prepare_inputs(self.data_collator([{"row": row} for row in of_batch]))
             found.update(zip(of_batch, self._logits(model, inputs).float().sigmoid().tolist(), strict=True))

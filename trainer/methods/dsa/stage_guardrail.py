@@ -17,7 +17,7 @@ from trainer.methods.dsa.config import AdapterConfig
 from trainer.methods.dsa.examples import LABELS, Example, encode, labels_in
 from trainer.methods.dsa.stage_data import TRAIN, VALIDATION, read_sets
 from trainer.models.fingerprint import base_fingerprint
-from trainer.models.load import MODEL_DIR, base_model_path, load_model, load_tokenizer
+from trainer.models.load import base_model_path, load_model, load_tokenizer
 from trainer.stages.context import StageContext
 from trainer.stages.manifest import write_json
 from trainer.staging import scratch_of
@@ -54,8 +54,8 @@ def adapter_of(method: DsaMethod, name: str) -> AdapterConfig:
 
 
 def run(context: StageContext) -> list[Path]:
-    """Writes the adapter (of a baseline: `model/`), `report.json` with its threshold, and `probabilities.jsonl`: what it says
-    of every text."""
+    """Writes `report.json` with the threshold, `probabilities.jsonl` (what it says of every text) and, unless it is a baseline,
+    the adapter."""
     from transformers import set_seed
 
     from trainer.methods.dsa.batches import Collator, labels_of
@@ -67,6 +67,8 @@ def run(context: StageContext) -> list[Path]:
     name = guardrail_of(context.stage)
     args = training_arguments(context)  # first: under ZeRO-3 it makes models load as shards
     args.remove_unused_columns = False
+    if name == FULL and method.full_learning_rate is not None:
+        args.learning_rate = method.full_learning_rate
     source = base_model_path(config, run_dir)
     tokenizer = load_tokenizer(config.model, source)
     sets = read_sets(run_dir)
@@ -169,7 +171,7 @@ def _fresh(method: DsaMethod, name: str, base: Any, labels: Sequence[str]) -> tu
     if name == STANDALONE:
         sizes = (text.hidden_size, text.num_hidden_layers, text.vocab_size)
         return Standalone(config, *sizes, causal=True, labels=labels), False
-    return make_guardrail(config, base, labels), True
+    return make_guardrail(config, base, labels).float(), True  # bfloat16 weights would lose small updates
 
 
 def _features(
@@ -203,16 +205,13 @@ def _threshold(lines: Sequence[Mapping[str, Any]], label: str, rate: float) -> f
 
 
 def _save(context: StageContext, trainer: Any, tau: float, fingerprint: str) -> list[Path]:
-    """The adapter, whole, bound to its base; of a baseline all of its weights."""
+    """The adapter, whole, bound to its base; nothing of a baseline, which is only compared with."""
     from trainer.methods.dsa.artifact import save
     from trainer.methods.dsa.guardrail import Guardrail
 
     model = trainer.accelerator.unwrap_model(trainer.model)
     if not isinstance(model, Guardrail):
-        target = context.stage_dir / MODEL_DIR
-        trainer.save_model(str(target))
-        (target / "training_args.bin").unlink(missing_ok=True)  # a pickle: safetensors and JSON only
-        return [target / "model.safetensors"]
+        return []
     model.tau = tau
     with _whole(model):
         return save(model, context.stage_dir, fingerprint) if context.is_main else []
