@@ -168,7 +168,7 @@ def aligning(*overrides: str) -> RunConfig:
         (("method.dpo_baselines.full.last_layers=2",), "method.dpo_baselines.full.last_layers: says where LoRA is"),
         (("+method.dpo_baselines.lora.lora.rank=2",), "method.dpo_baselines.lora.lora.rank: unknown key"),
         (("evaluation=guardrails",), "evaluation: guardrails does not ask the aligner anything"),
-        (("evaluation.models=[dsa_lambda_0.25]",), "evaluation.models: unknown 'dsa_lambda_0.25'; did you mean dsa_lambda_"),
+        (("evaluation.models=[dsa_lambda_0.3]",), "evaluation.models: unknown 'dsa_lambda_0.3'; did you mean dsa_lambda_"),
         (("evaluation.models=[sft]",), "evaluation.models: sft is the model of stage sft"),
         (("distill.learning_rate=1e-5",), "distill: method=dsa has no distill stage"),
     ],
@@ -212,7 +212,7 @@ def test_every_model_of_a_run_can_be_asked_for_alone() -> None:
     config = aligning(f"evaluation.models=[{','.join(labels)}]")
     assert [contender.label for contender in contenders(config)] == labels
     every = [contender.label for contender in contenders(aligning())]
-    assert every[:5] == labels[:5] and every[-2:] == ["dsa_lambda_1.0", "dsa_targeted"]
+    assert every[:5] == labels[:5] and every[-2:] == ["dsa_lambda_2.0", "dsa_targeted"]
 
 
 def test_the_published_settings_need_pairs_and_a_judge_and_nothing_else(tmp_path: Path) -> None:

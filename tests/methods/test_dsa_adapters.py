@@ -9,7 +9,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, DynamicCache
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, DynamicCache
 
 from tests.models.test_blocks import GROUPED, HIDDEN, LAYERS, VOCABULARY, tiny, tokens
 from trainer.errors import ConfigError
@@ -472,3 +472,9 @@ def test_ladders_are_as_wide_as_the_method_says() -> None:
     assert AdapterConfig("lst").ladder_width(4096) == 256
     assert AdapterConfig("lst_plus").ladder_width(4096) == 1024
     assert [head_size(width) for width in (256, 160, 56, 2, 1024)] == [64, 40, 56, 2, 64]
+
+
+@pytest.mark.parametrize(("family", "layers", "hidden"), [("bloom", "n_layer", "hidden_size"), ("mpt", "n_layers", "d_model")])
+def test_a_model_that_does_not_say_that_it_is_causal_is_so_where_it_generates(family: str, layers: str, hidden: str) -> None:
+    sizes = {layers: 1, hidden: 32, "n_head" if family == "bloom" else "n_heads": 2}
+    assert is_causal(AutoModelForCausalLM.from_config(AutoConfig.for_model(family, vocab_size=50, **sizes)))
