@@ -14,6 +14,8 @@ import torch
 from safetensors.torch import load_file
 
 from tests.conftest import keel, losses, results, start_keel
+from tests.training.here import run_here
+from trainer.errors import ArtifactError
 
 # fp32 on CPU; what differs is the order of sums over ranks and shards.
 LOSS_TOLERANCE = 2e-4
@@ -105,11 +107,10 @@ def test_stopped_and_resumed_equals_undisturbed(single: Path, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("deepspeed", ["zero2", "zero3"])
-def test_a_shared_teacher_is_the_copy_without_the_copy(single: Path, tmp_path: Path, deepspeed: str) -> None:
+def test_a_shared_teacher_is_the_copy_without_the_copy(single: Path, tmp_path: Path) -> None:
     """The student's own weights, its adapter off: at the first step, when the adapter adds nothing, the very same loss."""
     keel(
-        *RUN, *_from(single), "evaluation=none", f"deepspeed={deepspeed}", "launcher.processes=2",
+        *RUN, *_from(single), "evaluation=none", "deepspeed=zero3", "launcher.processes=2",
         "method.teacher=shared", "++model.lora.r=8", cwd=tmp_path,
     )  # fmt: skip
     run_dir = tmp_path / "runs" / "run"
@@ -140,24 +141,20 @@ def test_a_whole_run_compares_the_student_with_base_teacher_and_ablations(single
     assert tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True).startswith("15")
 
 
-@pytest.mark.slow
 def test_a_system_prompt_can_take_the_place_of_steering(tmp_path: Path) -> None:
-    arguments = (*RUN, "evaluation=none", "deepspeed=none", "launcher.processes=1", "ablation=system_prompt")
-    keel(*arguments, cwd=tmp_path)
-    run_dir = tmp_path / "runs" / "run"
+    run_dir = run_here(tmp_path, *RUN, "evaluation=none", "ablation=system_prompt")
     assert not (run_dir / "direction").exists()
     assert json.loads((run_dir / "teacher" / "report.json").read_text())["teacher_refuses_harmless"] > 0.9
     first = _rows(run_dir / "distill")[0]
     assert first["train/teacher_mass"] > 1.5 * first["train/student_mass"]
 
 
-@pytest.mark.slow
 def test_the_exported_teacher_is_a_plain_model_that_refuses(single: Path, tmp_path: Path) -> None:
     from transformers import pipeline
 
-    arguments = (*RUN, *_from(single), "evaluation=none", "deepspeed=none", "launcher.processes=1", "trainer.max_steps=1")
-    keel(*arguments, "method.export_teacher=true", cwd=tmp_path)
-    generate = pipeline("text-generation", str(tmp_path / "runs" / "run" / "teacher" / "model"))
+    short = ("evaluation=none", "trainer.max_steps=1", "method.export_teacher=true")
+    run_dir = run_here(tmp_path, *RUN, *_from(single), *short)
+    generate = pipeline("text-generation", str(run_dir / "teacher" / "model"))
     chat = [{"role": "user", "content": "what is 7 plus 8 ?"}]
     reply = generate(chat, max_new_tokens=8, do_sample=False)[0]["generated_text"][-1]["content"]
     assert reply.startswith("sorry")
@@ -173,6 +170,6 @@ def test_an_artifact_of_another_base_is_refused(single: Path, tmp_path: Path) ->
         other.model.embed_tokens.weight[5, 0] += 1.0
     other.save_pretrained(tmp_path / "other")
     AutoTokenizer.from_pretrained(STEERABLE_DIR).save_pretrained(tmp_path / "other")
-    arguments = (*RUN, *_from(single), f"model.path={tmp_path / 'other'}", "evaluation=none", "launcher.processes=1")
-    output = keel(*arguments, "deepspeed=none", cwd=tmp_path, code=2)
-    assert "found on the base" in output and os.fspath(single / "direction") in output
+    with pytest.raises(ArtifactError, match="found on the base") as caught:
+        run_here(tmp_path, *RUN, *_from(single), f"model.path={tmp_path / 'other'}", "evaluation=none")
+    assert os.fspath(single / "direction") in str(caught.value)
