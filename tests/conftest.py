@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,18 @@ def keel(*overrides: str, cwd: Path, code: int = 0, **environment: str) -> str:
     output, _ = process.communicate(timeout=600)
     assert process.returncode == code, f"exit {process.returncode}, expected {code}:\n{output[-4000:]}"
     return output
+
+
+def stop_keel(*overrides: str, cwd: Path, metrics: Path, step: int) -> None:
+    """Starts it, and asks it to stop once this step stands in that file; fails the test unless it then exits with 75."""
+    process = start_keel(*overrides, cwd=cwd)
+    deadline = time.monotonic() + 200
+    while not (metrics.exists() and f'"step": {step}' in metrics.read_text()):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == 75, output
 
 
 def losses(stage_dir: Path) -> list[float]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.conftest import keel, losses, results, start_keel
+from tests.conftest import keel, losses, results, stop_keel
 from tests.training.here import run_here
 from trainer.compose import composed
 from trainer.config.load import load_config
@@ -352,15 +350,7 @@ def test_hidden_states_kept_by_two_processes_give_the_same(whole: Path, tmp_path
 def test_stopped_and_resumed_equals_undisturbed(tmp_path: Path) -> None:
     arguments = (*RUN, *LST, "deepspeed=zero2", "launcher.processes=1", "trainer.max_steps=40")
     keel(*arguments, "run.name=undisturbed", cwd=tmp_path)
-    process = start_keel(*arguments, cwd=tmp_path)
-    metrics = tmp_path / "runs" / "run" / "guardrail_lst" / "metrics.jsonl"
-    deadline = time.monotonic() + 200
-    while not (metrics.exists() and '"step": 2' in metrics.read_text()):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=200)
-    assert process.returncode == 75, output
+    stop_keel(*arguments, cwd=tmp_path, metrics=tmp_path / "runs" / "run" / "guardrail_lst" / "metrics.jsonl", step=2)
     keel(*arguments, cwd=tmp_path)
     runs = [tmp_path / "runs" / name / "guardrail_lst" for name in ("undisturbed", "run")]
     assert losses(runs[0]) == losses(runs[1])

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.conftest import keel, losses, results, start_keel
+from tests.conftest import keel, losses, results, stop_keel
 from tests.training.here import run_here
 from trainer.errors import ArtifactError
 
@@ -91,15 +89,7 @@ def test_two_processes_give_the_result_of_one(single: Path, tmp_path: Path, deep
 
 def test_stopped_and_resumed_equals_undisturbed(single: Path, tmp_path: Path) -> None:
     arguments = (*RUN, *_from(single), "evaluation=none", "deepspeed=none", "launcher.processes=1")
-    process = start_keel(*arguments, cwd=tmp_path)
-    metrics = tmp_path / "runs" / "run" / "distill" / "metrics.jsonl"
-    deadline = time.monotonic() + 200
-    while not (metrics.exists() and '"step": 2' in metrics.read_text()):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=200)
-    assert process.returncode == 75, output
+    stop_keel(*arguments, cwd=tmp_path, metrics=tmp_path / "runs" / "run" / "distill" / "metrics.jsonl", step=2)
     keel(*arguments, cwd=tmp_path)
     assert losses(tmp_path / "runs" / "run" / "distill") == losses(single / "distill")
     trained = [load_file(run / "distill" / "model" / "model.safetensors") for run in (single, tmp_path / "runs" / "run")]

@@ -8,11 +8,9 @@ what its two models are.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from transformers.integrations import is_deepspeed_zero3_enabled
 from trl import DPOConfig, DPOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
@@ -20,6 +18,7 @@ from trainer.errors import ConfigError
 from trainer.methods.dsa.aligner import Aligner
 from trainer.methods.dsa.artifact import save
 from trainer.methods.dsa.policy import Policy, Reference
+from trainer.models.shards import whole
 
 
 class AlignerDPOTrainer(DPOTrainer):
@@ -54,15 +53,5 @@ class AlignerDPOTrainer(DPOTrainer):
     def save_aligner(self, directory: Path) -> list[Path]:
         """Writes the aligner by `artifact.save`; every rank calls it. Returns the files on rank 0, none elsewhere."""
         policy: Any = self.model
-        with _whole(list(policy.parameters())):
+        with whole(policy.parameters()):
             return save(policy.aligner, directory, self._base_fingerprint) if self.is_world_process_zero() else []
-
-
-def _whole(parameters: list[Any]) -> AbstractContextManager[Any]:
-    """Within this context no weight is a ZeRO-3 shard."""
-    if not is_deepspeed_zero3_enabled():
-        return nullcontext()
-    import deepspeed
-
-    gathered: AbstractContextManager[Any] = deepspeed.zero.GatheredParameters(parameters)
-    return gathered

@@ -11,27 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from transformers import GenerationConfig
 
 from trainer.methods.dsa.base import read
 from trainer.methods.dsa.guardrail import Guardrail
-from trainer.methods.dsa.inference import p_unsafe
+from trainer.methods.dsa.inference import OnBase, p_unsafe
 
 
-class GuardedModel:
+class GuardedModel(OnBase):
     """Replies `refusal` (token ids) where the guardrail's probability of unsafe is at least the threshold tau."""
 
     def __init__(self, base: Any, guardrail: Guardrail, threshold: float, refusal: Sequence[int]):
-        self.base, self.guardrail, self.threshold, self.refusal = base, guardrail, threshold, list(refusal)
-
-    @property
-    def device(self) -> torch.device:
-        device: torch.device = self.base.device
-        return device
-
-    @property
-    def generation_config(self) -> GenerationConfig:
-        return self.base.generation_config
+        super().__init__(base)
+        self.guardrail, self.threshold, self.refusal = guardrail, threshold, list(refusal)
 
     def eval(self) -> GuardedModel:
         self.base.eval()

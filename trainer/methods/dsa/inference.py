@@ -59,16 +59,11 @@ class Conversation:
         return same and read < input_ids.shape[1]
 
 
-class AlignedModel:
-    """A frozen base with an aligner, and with a guardrail where alignment is targeted.
+class OnBase:
+    """What generation asks of a model, answered by the base that does the work."""
 
-    Attributes:
-        strength: used where `generate` is not given one.
-    """
-
-    def __init__(self, base: Any, aligner: Aligner, guardrail: Guardrail | None = None, strength: Strength = 1.0):
-        """base: a causal language model; PEFT may wrap it. aligner, guardrail: made for it, on its device."""
-        self.base, self.aligner, self.guardrail, self.strength = base, aligner, guardrail, strength
+    def __init__(self, base: Any):
+        self.base = base
 
     @property
     def device(self) -> torch.device:
@@ -78,6 +73,19 @@ class AlignedModel:
     @property
     def generation_config(self) -> GenerationConfig:
         return self.base.generation_config
+
+
+class AlignedModel(OnBase):
+    """A frozen base with an aligner, and with a guardrail where alignment is targeted.
+
+    Attributes:
+        strength: used where `generate` is not given one.
+    """
+
+    def __init__(self, base: Any, aligner: Aligner, guardrail: Guardrail | None = None, strength: Strength = 1.0):
+        """base: a causal language model; PEFT may wrap it. aligner, guardrail: made for it, on its device."""
+        super().__init__(base)
+        self.aligner, self.guardrail, self.strength = aligner, guardrail, strength
 
     def eval(self) -> AlignedModel:
         for module in (self.base, self.aligner, self.guardrail):

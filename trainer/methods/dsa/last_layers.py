@@ -9,7 +9,6 @@ import copy
 import inspect
 from collections import OrderedDict
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -21,6 +20,7 @@ from trainer.methods.dsa.adapters import Adapter
 from trainer.methods.dsa.base import is_causal, read, token_positions
 from trainer.methods.dsa.config import AdapterConfig
 from trainer.models.blocks import decoder_blocks
+from trainer.models.shards import is_sharded, whole
 
 _ROWS, _TOKENS = 2, 16  # random token ids on which the copy is compared with the base
 
@@ -48,10 +48,10 @@ class LastLayers(Adapter):
             )
         blocks = decoder_blocks(model)
         needed = _needed(model.base_model, blocks, config.last_layers)
-        with _whole(needed):
+        with whole(needed):
             self.backbone = _backbone(model.base_model, blocks, config.last_layers)
         self.takes_positions = "position_ids" in inspect.signature(self.backbone.forward).parameters
-        if not _sharded(needed):  # a forward pass needs the engine
+        if not any(is_sharded(parameter) for parameter in needed):  # a forward pass needs the engine
             self.eval()._compare(model)
         self.train()  # as every fresh module
 
@@ -114,16 +114,3 @@ def _backbone(backbone: Any, blocks: nn.ModuleList, last_layers: int) -> Any:
         if isinstance(index := getattr(module, "layer_idx", None), int):
             module.__dict__["layer_idx"] = index - dropped  # its place in the copy's own cache
     return copied
-
-
-def _sharded(parameters: Sequence[nn.Parameter]) -> bool:
-    return any(hasattr(parameter, "ds_id") for parameter in parameters)
-
-
-def _whole(parameters: list[nn.Parameter]) -> AbstractContextManager[Any]:
-    if not _sharded(parameters):
-        return nullcontext()
-    import deepspeed
-
-    gathered: AbstractContextManager[Any] = deepspeed.zero.GatheredParameters(parameters)
-    return gathered

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -208,20 +207,11 @@ def _save(context: StageContext, trainer: Any, tau: float, fingerprint: str) -> 
     """The adapter, whole, bound to its base; nothing of a baseline, which is only compared with."""
     from trainer.methods.dsa.artifact import save
     from trainer.methods.dsa.guardrail import Guardrail
+    from trainer.models.shards import whole
 
     model = trainer.accelerator.unwrap_model(trainer.model)
     if not isinstance(model, Guardrail):
         return []
     model.tau = tau
-    with _whole(model):
+    with whole(model.parameters()):
         return save(model, context.stage_dir, fingerprint) if context.is_main else []
-
-
-def _whole(model: nn.Module) -> AbstractContextManager[Any]:
-    """Within this context no weight is a ZeRO-3 shard."""
-    if not (sharded := [parameter for parameter in model.parameters() if hasattr(parameter, "ds_id")]):
-        return nullcontext()
-    import deepspeed
-
-    gathered: AbstractContextManager[Any] = deepspeed.zero.GatheredParameters(sharded)
-    return gathered
