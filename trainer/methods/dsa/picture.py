@@ -40,22 +40,22 @@ def draw_guardrails(labels: ArrayLike, probabilities: Mapping[str, ArrayLike], t
     known = np.asarray(labels)
     for name, of_one in probabilities.items():
         false, true = roc(labels, of_one)
-        area = float(np.trapezoid(true, false))
-        (line,) = left.plot(false, true, label=f"{name} (AUC {area:.3f})", linewidth=1.6)
+        area, error = float(np.trapezoid(true, false)), expected_calibration_error(labels, of_one)
+        (line,) = left.plot(false, true, label=f"{name}: AUC {area:.3f}, ECE {error:.3f}", linewidth=1.6)
         if name in taus:
             flagged = np.asarray(of_one) >= taus[name]
             point = (np.mean(flagged[known == 0]), np.mean(flagged[known == 1]))
             left.plot(*point, "o", markersize=9, color=line.get_color(), markeredgecolor="black", zorder=3, clip_on=False)
-        predicted, observed, _ = reliability(labels, of_one)
-        error = expected_calibration_error(labels, of_one)
-        right.plot(predicted, observed, "o-", markersize=4, linewidth=1.6, label=f"{name} (ECE {error:.3f})")
+        predicted, observed, counts = reliability(labels, of_one)
+        right.plot(predicted, observed, linewidth=1, alpha=0.5, color=line.get_color())
+        right.scatter(predicted, observed, s=8 + 250 * counts / len(known), color=line.get_color(), zorder=2, clip_on=False)
     left.set(title="ROC (circle: at tau)", xlabel="false-positive rate", ylabel="true-positive rate")
-    right.set(title="reliability", xlabel="mean probability of unsafe", ylabel="share that is unsafe")
-    for axes, corner in ((left, "lower right"), (right, "upper left")):
+    right.set(title="reliability (area: rows)", xlabel="mean probability of unsafe", ylabel="share that is unsafe")
+    for axes in (left, right):
         axes.plot([0, 1], [0, 1], **_DIAGONAL)
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         axes.grid(alpha=0.25)
-        axes.legend(loc=corner, fontsize="small")
+    figure.legend(loc="outside lower center", ncols=3, fontsize="small")
     figure.savefig(path, dpi=120)
 
 
