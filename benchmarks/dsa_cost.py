@@ -1,25 +1,24 @@
 """What DSA adds to a base: parameters, operations, and latency, for the prompt and for every token of the reply.
 
-    python benchmarks/dsa_cost.py [--quick] [--repeats 3] [--out FILE]
+    python benchmarks/dsa_cost.py [--quick] [--repeats 5] [--out FILE]
 
-Counted: parameters and operations a token (trainer/methods/dsa/cost.py; attention against all T tokens), for the measured base
-and for one of 7B shape. The standalone guardrail is counted with its own embedding, the full-size one as a second backbone.
+Counted: parameters and operations a token (trainer/methods/dsa/cost.py; attention against all T tokens), for a base of 7B shape
+and for the measured one. The standalone guardrail is counted with its own embedding.
 
 Measured: the base's own `generate`, greedy, on random weights and random prompts of 128 tokens. `prompt` is the time until the
-first token's logits, `token` that of each of the 16 tokens after it. A guardrail judges the prompt and follows the reply token
-by token with a cache of its own; one that judges only prompts costs nothing after them. Aligners run as in `AlignedModel`;
-at strength 0 they are skipped. In a repeat every contender has its turn, so that a busy machine hits all. Times are medians,
-ratios medians of the ratios within a repeat. On a GPU base and adapters are bfloat16.
+first token's logits, `token` that of each of the 16 tokens after it. Guardrails judge the prompt and every token after it, with
+caches of their own; one that judges only prompts costs nothing after them. Aligners run as in `AlignedModel`, at strength 1.
+Contenders take turns, and before each the base alone has one. Times are medians, ratios medians of the ratios to the base's
+turn just before, so that a busy machine hits both. With one CPU thread (OMP_NUM_THREADS=1) time is CPU time of the process,
+else it is wall time. On a GPU base and adapters are bfloat16.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import date
 from functools import partial
 from importlib.metadata import version
@@ -31,26 +30,27 @@ import torch
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, LogitsProcessor, LogitsProcessorList
 from transformers.utils import logging
 
 from trainer.methods.dsa.base import BaseSizes
 from trainer.methods.dsa.config import ALIGNERS, AdapterConfig
-from trainer.methods.dsa.cost import Cost, aligner_cost, base_cost, guardrail_cost, ladder_block_parameters
+from trainer.methods.dsa.cost import Cost, aligner_cost, base_cost, guardrail_cost
 from trainer.methods.dsa.factory import make_aligner, make_guardrail
 from trainer.methods.dsa.guardrail import Guardrail, own_logits
 from trainer.methods.dsa.inference import AlignedModel
-from trainer.methods.dsa.standalone import Standalone, matched_width
+from trainer.methods.dsa.standalone import Standalone
 from trainer.methods.dsa.transformer import Context
 from trainer.stages.manifest import git_commit
 
 CUDA = torch.cuda.is_available()
 DEVICE, DTYPE = ("cuda", torch.bfloat16) if CUDA else ("cpu", torch.float32)
 VOCABULARY, BATCHES, LENGTHS = 32_000, (1, 8, 32), (128, 512, 1024, 4096)
-LST, HALF_LST = AdapterConfig("lst"), AdapterConfig("lst", every=2)
+LST = AdapterConfig("lst")
 Judge = Callable[[Tensor, Sequence[Tensor], Tensor], Tensor]  # (new tokens, hidden states, mask) -> logits of the last token
 Contender = Callable[..., Any]  # called as `generate`
+Times = tuple[float, float]  # seconds until the first token's logits, and for each token after it
 Rows = list[tuple[str, ...]]
 
 
@@ -69,34 +69,32 @@ def small_base(quick: bool) -> Any:
     return llama(*sizes).to(DEVICE, DTYPE)
 
 
+def standalone_for(sizes: BaseSizes) -> Standalone:
+    """A standalone guardrail of the size of an lst one."""
+    return Standalone(LST, sizes.hidden, sizes.layers, VOCABULARY, True, ["response"])
+
+
 def now() -> float:
+    """Seconds; on one CPU thread those that the process has had the CPU, which other work on the machine disturbs less."""
     if CUDA:
         torch.cuda.synchronize()
-    return time.perf_counter()
+    return time.process_time() if not CUDA and torch.get_num_threads() == 1 else time.perf_counter()
 
 
 # ----------------------------------------------------------------------------------------------------------------- counted
 def added(base: BaseSizes, length: int) -> dict[str, Cost]:
     """What each contender adds to the base, by name."""
     guardrail = guardrail_cost(LST, base, 1, length)
-    aligners = {kind: aligner_cost(AdapterConfig(kind), base, length) for kind in ALIGNERS}
-    width, depth = matched_width(LST, base.hidden, base.layers), base.layers
-    standalone = Cost(
-        depth * ladder_block_parameters(width) + base.vocabulary * width + 3 * width + 1,
-        depth * (24 * width**2 + 4 * length * width),
-    )
-    second_backbone = Cost(
-        base.layers * base.block_parameters + base.vocabulary * base.hidden + 2 * base.hidden + 1,
-        base_cost(base, length).flops - 2 * base.hidden * base.vocabulary,
-    )
+    with torch.device("meta"):
+        standalone = standalone_for(base)
+    width, depth = standalone.width, len(standalone.blocks)
     return {
         "1 guardrail, lst": guardrail,
-        "1 guardrail, lst, every 2nd layer": guardrail_cost(HALF_LST, base, 1, length),
         "4 guardrails, lst": Cost(4 * guardrail.parameters, 4 * guardrail.flops),
-        **{f"aligner, {kind}": cost for kind, cost in aligners.items()},
-        "aligner, lst, strength 0": Cost(aligners["lst"].parameters, 0),
-        "standalone guardrail": standalone,
-        "full-size guardrail": second_backbone,
+        **{f"aligner, {kind}": aligner_cost(AdapterConfig(kind), base, length) for kind in ALIGNERS},
+        "standalone guardrail": Cost(
+            sum(p.numel() for p in standalone.parameters()), depth * (24 * width**2 + 4 * length * width)
+        ),
     }
 
 
@@ -146,69 +144,47 @@ def by_standalone(standalone: Standalone) -> Judge:
     return judge
 
 
-def by_backbone(backbone: Any, head: nn.Linear) -> Judge:
-    cache = DynamicCache(config=backbone.config)
-    return lambda ids, hidden, mask: head(
-        backbone(input_ids=ids, past_key_values=cache, use_cache=True).last_hidden_state[:, -1]
-    )
+def guarded(base: Any, *fresh: Callable[[], Judge]) -> Contender:
+    """The base's `generate`, with new judges that read every forward pass; there is no padding."""
 
+    def generate(**options: Any) -> None:
+        judges, read = [make() for make in fresh], 0
 
-@contextmanager
-def followed(base: Any, judges: Sequence[Judge]) -> Iterator[None]:
-    """Every forward pass of the base is read by the judges; there is no padding."""
-    read = 0
+        def before(_: Any, args: Any, options: dict[str, Any]) -> Any:
+            return args, {**options, "output_hidden_states": True}
 
-    def before(_: Any, args: Any, options: dict[str, Any]) -> Any:
-        return args, {**options, "output_hidden_states": True}
+        def after(_: Any, args: Any, options: dict[str, Any], output: Any) -> None:
+            nonlocal read
+            ids = options["input_ids"]
+            read += ids.shape[1]
+            for judge in judges:
+                judge(ids, output.hidden_states, ids.new_ones(len(ids), read))
 
-    def after(_: Any, args: Any, options: dict[str, Any], output: Any) -> None:
-        nonlocal read
-        ids = options["input_ids"]
-        read += ids.shape[1]
-        for judge in judges:
-            judge(ids, output.hidden_states, ids.new_ones(len(ids), read))
-
-    hooks = [base.register_forward_pre_hook(before, with_kwargs=True), base.register_forward_hook(after, with_kwargs=True)]
-    try:
-        yield
-    finally:
+        hooks = [base.register_forward_pre_hook(before, with_kwargs=True), base.register_forward_hook(after, with_kwargs=True)]
+        base.generate(**options)
         for hook in hooks:
             hook.remove()
 
+    return generate
+
 
 def contenders(base: Any) -> dict[str, Contender]:
-    """By the names of `added`, and the base first."""
+    """By the names of `added`."""
 
     def ready(module: Any) -> Any:
         return module.to(DEVICE, DTYPE).eval()
 
-    def guarded(*fresh: Callable[[], Judge]) -> Contender:
-        def generate(**options: Any) -> None:
-            with followed(base, [judge() for judge in fresh]):
-                base.generate(**options)
-
-        return generate
-
     guardrails = [partial(by_guardrail, ready(make_guardrail(LST, base, ["response"]))) for _ in range(4)]
-    half = ready(make_guardrail(HALF_LST, base, ["response"]))
     aligners = {kind: ready(make_aligner(AdapterConfig(kind), base)) for kind in ALIGNERS}
-    sizes = BaseSizes.of(base)
-    standalone = ready(Standalone(LST, sizes.hidden, sizes.layers, VOCABULARY, True, ["response"]))
-    backbone, head = copy.deepcopy(base.base_model), ready(nn.Linear(sizes.hidden, 1))
     return {
-        "(base)": base.generate,
-        "1 guardrail, lst": guarded(guardrails[0]),
-        "1 guardrail, lst, every 2nd layer": guarded(partial(by_guardrail, half)),
-        "4 guardrails, lst": guarded(*guardrails),
+        "1 guardrail, lst": guarded(base, guardrails[0]),
+        "4 guardrails, lst": guarded(base, *guardrails),
         **{f"aligner, {kind}": AlignedModel(base, aligner).generate for kind, aligner in aligners.items()},
-        "aligner, lst, strength 0": AlignedModel(base, aligners["lst"], strength=0.0).generate,
-        "standalone guardrail": guarded(partial(by_standalone, standalone)),
-        "full-size guardrail": guarded(partial(by_backbone, backbone, head)),
+        "standalone guardrail": guarded(base, partial(by_standalone, ready(standalone_for(BaseSizes.of(base))))),
     }
 
 
-def seconds(generate: Contender, batch: int, prompt: int, decoded: int) -> tuple[float, float]:
-    """Until the first token's logits, and for each of the `decoded` tokens after it."""
+def seconds(generate: Contender, batch: int, prompt: int, decoded: int) -> Times:
     ids = torch.randint(VOCABULARY, (batch, prompt), generator=torch.Generator().manual_seed(0)).to(DEVICE)
     clock = Clock(decoded + 1)
     generate(
@@ -225,19 +201,26 @@ def seconds(generate: Contender, batch: int, prompt: int, decoded: int) -> tuple
 def measured(base: Any, batches: Sequence[int], prompt: int, decoded: int, repeats: int) -> Rows:
     found, rows = contenders(base), []
     for batch in batches:
-        for generate in found.values():  # the warm-up
+        for generate in (base.generate, *found.values()):  # the warm-up
             seconds(generate, batch, prompt, 1)
-        times: dict[str, list[tuple[float, float]]] = {name: [] for name in found}
+        pairs: dict[str, list[tuple[Times, Times]]] = {name: [] for name in found}
         for _ in track(range(repeats), f"batch {batch}, repeats"):
             for name, generate in found.items():
-                times[name].append(seconds(generate, batch, prompt, decoded))
-        for name in found:
-            cells = []
-            for own, of_base in zip(zip(*times[name], strict=True), zip(*times["(base)"], strict=True), strict=True):
-                ratio = median(a / b for a, b in zip(own, of_base, strict=True))
-                cells += [f"{1e3 * median(own):,.1f}", f"{ratio:.2f}"]
-            rows.append((str(batch), name, *cells))
+                of_base = seconds(base.generate, batch, prompt, decoded)
+                pairs[name].append((of_base, seconds(generate, batch, prompt, decoded)))
+        alone = [of_base for some in pairs.values() for of_base, _ in some]
+        rows.append((str(batch), "(base)", *cells([(times, times) for times in alone])))
+        rows += [(str(batch), name, *cells(some)) for name, some in pairs.items()]
     return rows
+
+
+def cells(pairs: Sequence[tuple[Times, Times]]) -> list[str]:
+    """Milliseconds and the ratio to the base, for the prompt and for a token; in a pair the base comes first."""
+    found = []
+    for part in range(2):
+        own, ratio = median(b[part] for _, b in pairs), median(b[part] / a[part] for a, b in pairs)
+        found += [f"{1e3 * own:,.1f}", f"{ratio:.2f}"]
+    return found
 
 
 # ----------------------------------------------------------------------------------------------------------------- printed
@@ -266,7 +249,7 @@ def publish(title: str, tables: Sequence[tuple[str, tuple[str, ...], Rows]], out
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a small base, batches of 1 and 2, prompts of 32 tokens")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     logging.set_verbosity_error()

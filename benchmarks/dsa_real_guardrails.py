@@ -1,6 +1,6 @@
 """Guardrails on the features of a real pretrained encoder, on ToxiGen and SummEdits.
 
-    python benchmarks/dsa_real_guardrails.py --encoder DIRECTORY --toxigen FILE --summedits FILE... [--quick] [--out FILE]
+    python benchmarks/dsa_real_guardrails.py --encoder ENCODER --toxigen FILE --summedits FILE... [--quick] [--out FILE]
 
 The encoder is frozen; what it makes of every row is computed once and kept in memory, in half precision. Rows have at most 256
 tokens; of a document with a summary the end of the document is cut. All guardrails are read at the last token.
@@ -49,6 +49,7 @@ ADAPTERS = {
     "plr, MLP": AdapterConfig("plr", probe_width=128),
     "rtb": AdapterConfig("rtb"),
     "lst": AdapterConfig("lst"),
+    "lst_plus": AdapterConfig("lst_plus"),
 }
 
 
@@ -153,7 +154,7 @@ def compared(task: str, rows: list[Labelled], sizes: dict[str, int], encoder: An
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--encoder", type=Path, required=True, help="its directory, with the tokenizer")
+    parser.add_argument("--encoder", type=Path, required=True, help="its directory, with the tokenizer, or its name on the hub")
     parser.add_argument("--toxigen", type=Path, required=True, help="the annotated rows, jsonl")
     parser.add_argument("--summedits", type=Path, nargs="+", required=True, help="one file a domain")
     parser.add_argument("--seeds", type=int, default=3)

@@ -3,17 +3,17 @@
     python benchmarks/dsa_training.py [--quick] [--repeats 3] [--out FILE]
 
 A random Llama; random sequences of 128 tokens, 8 a step; AdamW. Everything is timed in turns, so that a busy machine hits all;
-times are medians, ratios medians of the ratios within a repeat.
+times are medians, ratios medians of the ratios within a repeat. With one CPU thread time is CPU time of the process.
 
 Steps. Alignment is DPO on 4 pairs, half of each sequence being the completion: an aligner takes its reference from the base's
 forward pass that it reads anyway, LoRA from a second one with its adapter off. A guardrail is trained with binary
 cross-entropy at the last token; against it, LoRA in the backbone under a linear head. LoRA has rank 16 in all linear layers,
 of all blocks or of the last two. Steps of an adapter have no backward pass through the base.
 
-Cached features. The hidden states that a guardrail reads are computed once and written to files, one a batch, in the dtype of
-the base: for lst those of all tokens, for rtb only those of the token that is judged. Without the cache an epoch takes u, with
-it c, and the features once f, reading and writing included; the cache pays from f / (u - c) epochs on. The files are read
-back from the system's page cache here, which is faster than a disk.
+Cached features. The hidden states that a guardrail reads are computed once and written to files, by the classes that stage
+`features` uses: for lst those of all tokens, for rtb only those of the token that is judged. Without the cache an epoch takes
+u, with it c, and the features once f, reading and writing included; the cache pays from f / (u - c) epochs on. The files are
+read back from the system's page cache here, which is faster than a disk.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from __future__ import annotations
 import argparse
 import copy
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -30,13 +30,15 @@ import torch
 from dsa_cost import DEVICE, VOCABULARY, Rows, about, now, publish, small_base
 from peft import LoraConfig, get_peft_model
 from rich.progress import track
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, logsigmoid
 
 from trainer.methods.dsa.base import head_logits, read
+from trainer.methods.dsa.batches import Collator, labels_of
 from trainer.methods.dsa.config import ALIGNERS, AdapterConfig
+from trainer.methods.dsa.examples import Example
 from trainer.methods.dsa.factory import make_aligner, make_guardrail
+from trainer.methods.dsa.features import Features, FeatureWriter, Wanted
 
 SEQUENCES, BETA, BATCHES = 8, 0.1, 4
 PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -108,8 +110,8 @@ def alignment_steps(base: Any, ids: Tensor) -> dict[str, tuple[int, Step]]:
 def guardrail_steps(base: Any, ids: Tensor, labels: Tensor) -> dict[str, tuple[int, Step]]:
     mask, last = torch.ones_like(ids), torch.full((len(ids),), ids.shape[1] - 1, device=DEVICE)
 
-    def by_guardrail(config: AdapterConfig) -> tuple[int, Step]:
-        guardrail = make_guardrail(config, base, ["prompt"]).to(DEVICE).train()
+    def by_guardrail(kind: str) -> tuple[int, Step]:
+        guardrail = make_guardrail(AdapterConfig(kind), base, ["prompt"]).to(DEVICE).train()
 
         def loss() -> Tensor:
             hidden = read(base, ids, mask, logits_to_keep=1).hidden_states
@@ -127,12 +129,8 @@ def guardrail_steps(base: Any, ids: Tensor, labels: Tensor) -> dict[str, tuple[i
 
         return stepping(module, loss)
 
-    adapters = {"plr": AdapterConfig("plr", probe_width=128), "rtb": AdapterConfig("rtb"), "lst": AdapterConfig("lst")}
-    return {
-        "LoRA, all blocks": by_lora(None),
-        "LoRA, last 2 blocks": by_lora(2),
-        **{f"guardrail, {kind}": by_guardrail(config) for kind, config in adapters.items()},
-    }
+    guardrails = {f"guardrail, {kind}": by_guardrail(kind) for kind in ("plr", "rtb", "lst")}
+    return {"LoRA, all blocks": by_lora(None), "LoRA, last 2 blocks": by_lora(2), **guardrails}
 
 
 def seconds(call: Callable[[], Any]) -> float:
@@ -164,42 +162,48 @@ def compared(task: str, steps: dict[str, tuple[int, Step]], tokens: int, repeats
     return rows
 
 
-def cached(base: Any, kind: str, batches: Sequence[Tensor], labels: Tensor, repeats: int) -> tuple[str, ...]:
-    """The row of one kind of guardrail: epochs over `batches`, each (B, T), without a cache and with one."""
-    guardrail = make_guardrail(AdapterConfig(kind), base, ["prompt"]).to(DEVICE).train()
+def cached(base: Any, kind: str, examples: Sequence[Example], repeats: int) -> tuple[str, ...]:
+    """The row of one kind of guardrail."""
+    config, layers = AdapterConfig(kind), base.config.num_hidden_layers
+    guardrail = make_guardrail(config, base, ["prompt"]).to(DEVICE).train()
     optimizer = torch.optim.AdamW(guardrail.parameters(), lr=1e-4)
-    mask, last = torch.ones_like(batches[0]), torch.full((len(labels),), batches[0].shape[1] - 1, device=DEVICE)
-    only_last = guardrail.adapter.token_wise
+    wanted = Wanted.by([config], layers, guardrail.labels)
 
-    def hidden_of(ids: Tensor) -> Sequence[Tensor]:
-        hidden: Sequence[Tensor] = read(base, ids, mask, logits_to_keep=1).hidden_states
-        return hidden
+    def batches(features: Features | None) -> Iterator[tuple[list[int], dict[str, Any]]]:
+        """Row numbers, and a guardrail's inputs, with the base's hidden states."""
+        collate = Collator(examples, wanted.names, labels_of(examples, wanted.names), 0, features)
+        for start in range(0, len(examples), SEQUENCES):
+            rows = list(range(start, start + SEQUENCES))
+            inputs = collate([{"row": row} for row in rows])
+            on_device = {name: value.to(DEVICE) for name, value in inputs.items() if name != "hidden"}
+            if features is None:
+                hidden = read(base, on_device["input_ids"], on_device["attention_mask"], logits_to_keep=1).hidden_states
+            else:
+                hidden = [states.to(DEVICE) for states in inputs["hidden"]]
+            yield rows, {**on_device, "hidden": hidden}
 
-    def train(hidden: Sequence[Tensor], positions: Tensor) -> None:
-        binary_cross_entropy_with_logits(guardrail(hidden, mask, positions), labels).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    def epoch() -> None:
-        for ids in batches:
-            train(hidden_of(ids), last)
+    def epoch(features: Features | None = None) -> None:
+        for _, batch in batches(features):
+            logits = guardrail(batch["hidden"], batch["attention_mask"], batch["positions"])
+            binary_cross_entropy_with_logits(logits, batch["labels"]).backward()
+            optimizer.step()
+            optimizer.zero_grad()
 
     with tempfile.TemporaryDirectory() as directory:
-        files = [Path(directory) / f"{number}.safetensors" for number in range(len(batches))]
 
         def write() -> None:
-            for ids, file in zip(batches, files, strict=True):
-                hidden = [state[:, -1:] if only_last else state for state in hidden_of(ids)]
-                save_file({str(layer): state.contiguous() for layer, state in enumerate(hidden)}, file)
+            writer = FeatureWriter(Path(directory), 0, examples, wanted)
+            for rows, batch in batches(None):
+                for place, row in enumerate(rows):
+                    writer.add(row, [states[place] for states in batch["hidden"]])
+            writer.flush()
 
         def cached_epoch() -> None:
-            for file in files:
-                states = load_file(file, device=DEVICE)
-                train([states[str(layer)] for layer in range(len(states))], torch.zeros_like(last) if only_last else last)
+            epoch(Features(Path(directory), examples, wanted, config, layers))
 
         times = in_turns({"f": write, "u": epoch, "c": cached_epoch}, repeats, f"cache, {kind}")
-        mebibytes = 1000 * sum(file.stat().st_size for file in files) / 2**20 / (len(batches) * len(labels))
     f, u, c = (median(times[name]) for name in "fuc")
+    mebibytes = 1000 / len(examples) * wanted.size(examples, base.config.hidden_size, base.dtype.itemsize) / 2**20
     pays = f"{f / (u - c):.2f}" if u > c else "never"
     return f"guardrail, {kind}", f"{u:.2f}", f"{c:.3f}", f"{u / c:.1f}", f"{f:.2f}", pays, f"{mebibytes:,.0f}"
 
@@ -213,12 +217,13 @@ def main() -> None:
     length = 32 if arguments.quick else 128
     base = small_base(arguments.quick).requires_grad_(False)
     generator = torch.Generator().manual_seed(0)
-    batches = [torch.randint(VOCABULARY, (SEQUENCES, length), generator=generator).to(DEVICE) for _ in range(BATCHES)]
-    labels = torch.tensor([0.0, 1.0], device=DEVICE).repeat(SEQUENCES // 2)[:, None]
-    tokens = batches[0].numel()
-    rows = compared("alignment", alignment_steps(base, batches[0]), tokens, arguments.repeats)
-    rows += compared("guardrail", guardrail_steps(base, batches[0], labels), tokens, arguments.repeats)
-    cache = [cached(base, kind, batches, labels, arguments.repeats) for kind in ("rtb", "lst")]
+    rows_of_ids = torch.randint(VOCABULARY, (BATCHES * SEQUENCES, length), generator=generator)
+    examples = [Example(ids, (length - 1, length - 1), (row % 2, None)) for row, ids in enumerate(rows_of_ids.tolist())]
+    ids = rows_of_ids[:SEQUENCES].to(DEVICE)
+    labels = labels_of(examples[:SEQUENCES], ["prompt"]).to(DEVICE)
+    rows = compared("alignment", alignment_steps(base, ids), ids.numel(), arguments.repeats)
+    rows += compared("guardrail", guardrail_steps(base, ids, labels), ids.numel(), arguments.repeats)
+    cache = [cached(base, kind, examples, arguments.repeats) for kind in ("rtb", "lst")]
     publish(
         f"{about()}; base of {base.num_parameters() / 1e6:.0f}M parameters, {SEQUENCES} sequences of {length} tokens a step, "
         f"{arguments.repeats} repeats",

@@ -168,7 +168,7 @@ def test_alignment_that_a_guardrail_of_responses_should_ask_for_is_refused_befor
 def test_two_processes_with_shards_give_the_result_of_one(whole: Path, tmp_path: Path) -> None:
     of_two = ("guardrail.per_device_train_batch_size=8", "dpo.per_device_train_batch_size=4", "launcher.processes=2")
     keel(*ALIGNER, *of_two, "deepspeed=zero3", cwd=tmp_path)
-    for stage in ("dpo_aligner", "dpo_lora", "dpo_last_layers_lora"):
+    for stage in ("guardrail_plr", "dpo_aligner", "dpo_lora", "dpo_last_layers_lora"):
         found = losses(tmp_path / "runs" / "run" / stage)
         assert found == pytest.approx(losses(whole / stage), abs=LOSS_TOLERANCE), stage
     aligned = [load_file(run / "dpo_aligner" / "adapter.safetensors") for run in (whole, tmp_path / "runs" / "run")]

@@ -332,17 +332,10 @@ def _same(expected: Path, found: Path, stage: str) -> None:
 
 
 @pytest.mark.slow
-def test_every_guardrail_and_baseline_is_the_same_in_shards_on_two_processes(whole: Path, tmp_path: Path) -> None:
-    keel(*RUN, "evaluation=none", "deepspeed=zero3", "launcher.processes=2", cwd=tmp_path)
+def test_every_guardrail_and_baseline_is_the_same_on_two_processes_that_keep_hidden_states(whole: Path, tmp_path: Path) -> None:
+    arguments = ("evaluation=none", "method.feature_cache=0.1", "deepspeed=zero3", "launcher.processes=2")
+    keel(*RUN, *arguments, cwd=tmp_path)
     for name in ("plr", "rtb", "lst", "standalone", "full"):
-        _same(whole, tmp_path / "runs" / "run", f"guardrail_{name}")
-
-
-@pytest.mark.slow
-def test_hidden_states_kept_by_two_processes_give_the_same(whole: Path, tmp_path: Path) -> None:
-    arguments = ("method.baselines=[]", "evaluation=none", "method.feature_cache=0.1", "launcher.processes=2")
-    keel(*RUN, *arguments, "deepspeed=zero3", cwd=tmp_path)
-    for name in ("plr", "rtb", "lst"):
         _same(whole, tmp_path / "runs" / "run", f"guardrail_{name}")
 
 
