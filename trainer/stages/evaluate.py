@@ -87,10 +87,7 @@ def run(context: StageContext) -> list[Path]:
     config = context.config
     rows = contenders(config)
     items = context.together(lambda: benchmark_items(config))
-    for weights in dict.fromkeys(c.weights for c in rows):
-        _generate(
-            context, weights, [Task.of(weights, c.messages(item)) for c in rows if c.weights == weights for item in items]
-        )
+    _generate(context, rows, items)
     if not context.is_main:
         return []
     with Tracker.open(context) as tracker:
@@ -102,13 +99,13 @@ def run(context: StageContext) -> list[Path]:
                 for row in judged:
                     file.write(json.dumps(_record(row)) + "\n")
         assert config.evaluation is not None
-        models = compare(judged, config.evaluation.resamples, config.seed)
+        scores = compare(judged, config.evaluation.resamples, config.seed)
         if isinstance(config.method, DsaMethod):
-            outputs += _show_adapters(context, models, tracker)
-        results = {"run": config.run.name, "provenance": _provenance(context), "models": models}
+            outputs += _show_adapters(context, scores, tracker)
+        results = {"run": config.run.name, "provenance": _provenance(context), "models": scores}
         write_json(context.stage_dir / RESULTS, results)
         write_json(context.run_dir / RESULTS, results)
-        _track(tracker, models, judged, config.tracking.sample_rows)
+        _track(tracker, scores, judged, config.tracking.sample_rows)
     return outputs
 
 
@@ -129,39 +126,57 @@ def _show_adapters(context: StageContext, models: dict[str, Metrics], tracker: T
     return list(pictures.values())
 
 
-def _generate(context: StageContext, weights: str, tasks: Sequence[Task]) -> None:
-    config = context.config
-    done = read_generations(context.stage_dir)
-    context.barrier()  # every rank has read before any rank writes
-    share = this_ranks_share(tasks, done, context.rank, context.world_size)
-    if share:
-        out = context.stage_dir / f"generated-rank{context.rank}.jsonl"
-        with _loaded(context, weights) as (model, tokenizer):
-            generate_share(share, model, tokenizer, config.generation, out, context.is_main)
-    context.barrier()
+def _generate(context: StageContext, rows: Sequence[Contender], items: Sequence[Item]) -> None:
+    models = _Models(context)
+    for weights in dict.fromkeys(c.weights for c in rows):
+        tasks = [Task.of(weights, c.messages(item)) for c in rows if c.weights == weights for item in items]
+        done = read_generations(context.stage_dir)
+        context.barrier()  # every rank has read before any rank writes
+        share = this_ranks_share(tasks, done, context.rank, context.world_size)
+        if share:
+            out = context.stage_dir / f"generated-rank{context.rank}.jsonl"
+            with models.loaded(weights) as (model, tokenizer):
+                generate_share(share, model, tokenizer, context.config.generation, out, context.is_main)
+        context.barrier()
 
 
-@contextmanager
-def _loaded(context: StageContext, weights: str) -> Iterator[tuple[Any, Any]]:
-    """The model that a contender's weights are, on this rank's device, and its tokenizer."""
-    from trainer.models.fingerprint import base_fingerprint
+class _Models:
+    """The contenders' models, one at a time on this rank's device; the base stays there for those made of it that follow."""
 
-    config, run_dir = context.config, context.run_dir
-    base, trained = base_model_path(config, run_dir), weights in training_stages(config)
-    path = str(run_dir / weights / MODEL_DIR) if trained else base
-    tokenizer = load_tokenizer(config.model, path)
-    model = load_model(config.model, path).to(device_of_rank())
-    if trained or weights == "base":
-        yield model, tokenizer
-    elif isinstance(config.method, DsaMethod):
-        from trainer.methods.dsa.contenders import contender_of
+    def __init__(self, context: StageContext):
+        self.config, self.run_dir = context.config, context.run_dir
+        self._base: Any = None
 
-        yield contender_of(weights, config.method, run_dir, model, base_fingerprint(base), tokenizer), tokenizer
-    else:
-        from trainer.methods.safesteer.teacher import Teacher
-
-        with Teacher.of_run(config, run_dir, base_fingerprint(base)).applied(model):
+    @contextmanager
+    def loaded(self, weights: str) -> Iterator[tuple[Any, Any]]:
+        """The model that a contender's weights are, and its tokenizer."""
+        path = base_model_path(self.config, self.run_dir)
+        if trained := weights in training_stages(self.config):
+            path, self._base = str(self.run_dir / weights / MODEL_DIR), None  # the base makes room
+        tokenizer = load_tokenizer(self.config.model, path)
+        model = load_model(self.config.model, path).to(device_of_rank()) if self._base is None else self._base
+        if trained:
             yield model, tokenizer
+            return
+        self._base = model
+        with self._made_of_base(weights, path, tokenizer) as made:
+            yield made, tokenizer
+
+    @contextmanager
+    def _made_of_base(self, weights: str, path: str, tokenizer: Any) -> Iterator[Any]:
+        from trainer.models.fingerprint import base_fingerprint
+
+        if weights == "base":
+            yield self._base
+        elif isinstance(self.config.method, DsaMethod):
+            from trainer.methods.dsa.contenders import contender_of
+
+            yield contender_of(weights, self.config.method, self.run_dir, self._base, base_fingerprint(path), tokenizer)
+        else:
+            from trainer.methods.safesteer.teacher import Teacher
+
+            with Teacher.of_run(self.config, self.run_dir, base_fingerprint(path)).applied(self._base):
+                yield self._base
 
 
 def _judge(context: StageContext, rows: Sequence[Contender], items: list[Item]) -> list[Judged]:
