@@ -98,9 +98,7 @@ def test_the_aligner_answers_otherwise_than_the_base(whole: Path) -> None:
 
 def test_models_can_be_compared_without_the_base(whole: Path, tmp_path: Path) -> None:
     shutil.copytree(whole.parent, tmp_path, dirs_exist_ok=True)
-    run_dir = run_here(
-        tmp_path, *ALIGNER, "evaluation.models=[dsa_targeted]", "run.on_existing=resume", "tracking.mode=offline"
-    )
+    run_dir = run_here(tmp_path, *ALIGNER, "evaluation.models=[dsa_targeted]", "run.on_existing=resume")
     models = results(run_dir)["models"]
     assert models["base"].keys() == {name for name in models["base"] if name.startswith("guardrail_")}
     assert "asr" in models["dsa_targeted"] and "safety_gain" not in models["dsa_targeted"]
