@@ -26,8 +26,8 @@ class HereLauncher:
 
 
 def run_here(cwd: Path, *overrides: str) -> Path:
-    """One process without DeepSpeed; returns the run's directory."""
-    config = load_config(composed([*overrides, "deepspeed=none", f"paths.runs={cwd}"]))
+    """One process without DeepSpeed and W&B, which would leave its mark on this process; returns the run's directory."""
+    config = load_config(composed([*overrides, "deepspeed=none", "tracking.mode=disabled", f"paths.runs={cwd}"]))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("trainer.run.launcher_for", HereLauncher)
         return carry_out(config)
