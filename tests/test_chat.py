@@ -100,24 +100,36 @@ def test_an_unknown_command_shows_those_there_are(talk: Talk, trained: Path) -> 
 
 def test_the_chosen_strength_changes_the_answer(talk: Talk, adapted: Path, answers: dict[str, str]) -> None:
     printed = talk(adapted, QUESTION, "/reset", "/strength 1", QUESTION, "/strength -1", options=("--strength", "0"))
-    assert printed[1:3] == ["p(unsafe) 0.731 · strength 0", answers[QUESTION]]
-    assert printed[4:6] == ["strength 1", "p(unsafe) 0.731 · strength 1"]
-    assert printed[6] not in (answers[QUESTION], "")
+    assert printed[1:3] == [answers[QUESTION], "strength 0"]
+    assert printed[4] == "strength 1"
+    assert printed[5] not in (answers[QUESTION], "") and printed[6] == "strength 1"
     assert printed[7].startswith("strength is a number of at least 0")
 
 
 def test_a_targeted_chat_aligns_only_what_the_guardrail_flags(talk: Talk, adapted: Path, answers: dict[str, str]) -> None:
     aligned, targeted = (talk(adapted, *before, QUESTION) for before in ((), ("/targeted on",)))
-    assert aligned[1] == "p(unsafe) 0.731 · strength 1"
-    assert aligned[2] != answers[QUESTION]
-    assert targeted[1:4] == ["targeted on", "p(unsafe) 0.731 · strength 0", answers[QUESTION]]  # tau is 0.9
+    assert aligned[1] != answers[QUESTION] and aligned[2] == "strength 1"
+    assert targeted[1:4] == ["targeted on", answers[QUESTION], "p(unsafe) 0.731 · strength 0"]  # tau is 0.9
+
+
+def test_the_guardrail_of_a_run_without_an_aligner_says_what_it_finds(
+    talk: Talk, adapted: Path, answers: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "config.yaml").write_text((adapted / "config.yaml").read_text())
+    (tmp_path / "guardrail").symlink_to(adapted / "guardrail")
+    assert talk(tmp_path, QUESTION)[1:3] == [answers[QUESTION], "p(unsafe) 0.731"]
+
+
+def test_a_run_of_adapters_that_has_none_yet_says_so(talk: Talk, tmp_path: Path) -> None:
+    write_config(load_config(composed(["experiment=dsa"])), tmp_path / "config.yaml")
+    assert any("no adapter is trained yet" in line for line in talk(tmp_path, code=2))
 
 
 def test_a_later_turn_goes_on_from_the_conversation_so_far(talk: Talk, adapted: Path) -> None:
     """The caches of both paths, kept from turn to turn at strength 0, give what the base says to the whole chat."""
     kept = talk(adapted, QUESTION, OTHER, options=("--strength", "0"))
     whole = talk(BASE_DIR, QUESTION, OTHER)
-    assert [kept[2], kept[4]] == whole[1:3]
+    assert [kept[1], kept[3]] == whole[1:3]
 
 
 def test_what_cannot_be_talked_to_is_explained(talk: Talk, adapted: Path, trained: Path, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ class Chat:
         self.strength, self.targeted, self.max_new_tokens = strength, False, max_new_tokens
         self.system: list[Message] = [] if system is None else [{"role": "system", "content": system}]
         self.console = Console()
-        section, path, adapters = _find(where)
+        section, path, adapters, self.ramp = _find(where)
         self.tokenizer = load_tokenizer(section, path)
         self.base = load_model(section, path).to(device).eval()
         self.aligner, self.guardrail = _load_adapters(adapters, self.base, path)
@@ -98,57 +98,68 @@ class Chat:
         chat = [*self.messages, {"role": "user", "content": text}]
         encoded = self.tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True, return_tensors="pt")
         prompt = {name: encoded[name].to(self.base.device) for name in ("input_ids", "attention_mask")}
-        model, how = self._prepared(prompt)
+        model, how = self._prepared()
         output = model.generate(
             **prompt, **how, max_new_tokens=self.max_new_tokens, do_sample=False, temperature=None, top_p=None, top_k=None,
             pad_token_id=self.tokenizer.pad_token_id, eos_token_id=stop_tokens(self.base, self.tokenizer),
             streamer=TextStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True),
         )  # fmt: skip
+        if facts := self._facts(prompt):
+            self.note(facts)
         reply = self.tokenizer.decode(output[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)
         self.messages = [*chat, {"role": "assistant", "content": reply}]
 
-    def _prepared(self, prompt: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        """What answers this prompt, and what its `generate` is told."""
-        from trainer.methods.dsa.base import read
+    def _prepared(self) -> tuple[Any, dict[str, Any]]:
+        """What answers, and what its `generate` is told."""
         from trainer.methods.dsa.gate import Gate
-        from trainer.methods.dsa.inference import AlignedModel, p_unsafe
+        from trainer.methods.dsa.inference import AlignedModel
 
-        strength, facts = self.strength, []
-        if self.guardrail is not None:
-            hidden = read(self.base, **prompt, logits_to_keep=1).hidden_states
-            p = p_unsafe(self.guardrail, hidden, prompt["attention_mask"])
-            facts.append(f"p(unsafe) {p.item():.3f}")
-            if self.targeted and strength:
-                tau = self.guardrail.tau
-                strength = Gate(_UNCALIBRATED if tau is None else tau, strength)(p).item()
-        if self.aligner is not None:
-            facts.append(f"strength {strength:g}")
-        if facts:
-            self.note(" · ".join(facts))
         if self.aligner is None:
             return self.base, {}
-        return AlignedModel(self.base, self.aligner), {"alignment_strength": strength, "conversation": self.conversation}
+        strength: Any = self.strength
+        if self.targeted and strength:
+            tau = self.guardrail.tau
+            strength = Gate(_UNCALIBRATED if tau is None else tau, strength, self.ramp)
+        model = AlignedModel(self.base, self.aligner, self.guardrail)
+        return model, {"alignment_strength": strength, "conversation": self.conversation}
+
+    def _facts(self, prompt: dict[str, Any]) -> str:
+        """How the last reply came about: what the guardrail said of the prompt where it was asked, and the strength."""
+        from trainer.methods.dsa.base import read
+        from trainer.methods.dsa.inference import p_unsafe
+
+        p, strength = self.conversation.p_unsafe, self.conversation.strength
+        if self.aligner is None and self.guardrail is not None:
+            p = p_unsafe(self.guardrail, read(self.base, **prompt, logits_to_keep=1).hidden_states, prompt["attention_mask"])
+        said = [] if p is None else [f"p(unsafe) {p.item():.3f}"]
+        return " · ".join([*said, *([] if strength is None else [f"strength {strength.item():g}"])])
 
 
-def _find(where: Path) -> tuple[ModelSection, str, list[Path]]:
-    """The model's section of the config, where its weights are, and the directories of its adapters, oldest first."""
+def _find(where: Path) -> tuple[ModelSection, str, list[Path], float]:
+    """The model's section of the config, where its weights are, the directories of its adapters (the last of a kind counts),
+    and the width of the ramp over which a guardrail turns alignment on."""
     from trainer.methods.dsa.artifact import FACTS
 
     if not (where / CONFIG).exists():
         if not (where / "config.json").exists():
             raise ConfigError(f"{where}: holds neither a run ({CONFIG}) nor a model (config.json); give the directory of one.")
-        return ModelSection(path=str(where)), str(where), []  # type: ignore[call-arg]  # mypy does not read pydantic's sections
+        return ModelSection(path=str(where)), str(where), [], 0.0  # type: ignore[call-arg]  # pydantic's
     config = read_config(where / CONFIG)
     if facts := sorted([*where.glob(f"*/{FACTS}"), *where.glob(f"*/*/{FACTS}")], key=lambda path: path.stat().st_mtime):
         targeted = config.method.targeted if isinstance(config.method, DsaMethod) else None
         gates = [] if targeted is None else [path for path in facts if path.parent.name == PREFIX + targeted.guardrail]
-        return config.model, base_model_path(config, where), [path.parent for path in [*facts, *gates]]
+        return (
+            config.model,
+            base_model_path(config, where),
+            [path.parent for path in [*facts, *gates]],
+            0.0 if targeted is None else targeted.ramp,
+        )
     if isinstance(config.method, DsaMethod):
         raise ArtifactError(f"{where}: no adapter is trained yet; let the run go on, or give the directory of another.")
     last = [stage for stage in training_stages(config) if section_of(stage) == stage][-1]  # the others are its ablations
     if not (model := where / last / MODEL_DIR).exists():
         raise ArtifactError(f"{where}: stage {last} has left no model; let the run finish, or give the directory of a model.")
-    return config.model, str(model), []
+    return config.model, str(model), [], 0.0
 
 
 def _load_adapters(directories: Sequence[Path], base: Any, path: str) -> tuple[Any, Any]:
