@@ -16,13 +16,13 @@ from trainer.stages.chain import chain
 from trainer.stages.evaluate import contenders
 
 
-def load(*overrides: str) -> RunConfig:
-    return load_config(composed(["experiment=dsa_guardrails", *overrides]))
+def load(*overrides: str, experiment: str = "dsa_guardrails") -> RunConfig:
+    return load_config(composed([f"experiment={experiment}", *overrides]))
 
 
-def problems(*overrides: str) -> list[str]:
+def problems(*overrides: str, experiment: str = "dsa_guardrails") -> list[str]:
     with pytest.raises(ConfigError) as caught:
-        load(*overrides)
+        load(*overrides, experiment=experiment)
     return caught.value.problems
 
 
@@ -50,6 +50,7 @@ def problems(*overrides: str) -> list[str]:
         (("method.prompted.question_response=hello",), "method.prompted.question_response: is asked of a response"),
         (("method.prompted.unsafe=yes",), "method.prompted: unsafe and safe are the same answer"),
         (("method.prompted.unsafe=''",), "method.prompted.unsafe: String should have at least 1 character"),
+        (("method.baselines=[]", "method.full_learning_rate=1e-5"), "method.full_learning_rate: full is not trained"),
         (("method.false_positive_rate=1",), "method.false_positive_rate: Input should be less than 1"),
         (("method.feature_cache=0",), "method.feature_cache: Input should be greater than 0"),
         (("model.lora.r=8",), "model.lora: method=dsa leaves the base as it is"),
@@ -140,7 +141,7 @@ def test_labelled_data_is_read_from_outside_and_its_content_counts(tmp_path: Pat
 
 
 def aligning(*overrides: str) -> RunConfig:
-    return load_config(composed(["experiment=dsa", *overrides]))
+    return load(*overrides, experiment="dsa")
 
 
 @pytest.mark.parametrize(
@@ -174,9 +175,8 @@ def aligning(*overrides: str) -> RunConfig:
     ],
 )
 def test_each_mistake_about_the_aligner_is_named_with_what_to_do(overrides: tuple[str, ...], said: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        aligning(*overrides)
-    assert any(problem.startswith(said) for problem in caught.value.problems), caught.value.problems
+    found = problems(*overrides, experiment="dsa")
+    assert any(problem.startswith(said) for problem in found), found
 
 
 def test_guardrails_and_the_aligner_do_not_wait_for_each_other() -> None:

@@ -67,7 +67,7 @@ def test_prompts_are_unsafe_and_safe_in_turn_and_distinct(rows: list[Labelled]) 
 def test_every_answer_occurs_after_unsafe_and_after_safe_prompts(rows: list[Labelled]) -> None:
     """Else reading the prompt alone would label the response."""
     counts = Counter((row.prompt_label, row.response_label) for row in rows)
-    assert min(counts.values()) > 150, counts
+    assert min(counts.values()) >= 200, counts  # a tenth of the rows
     for label in (0, 1):
         answers = [row.response for row in rows if row.prompt_label == label]
         assert answers.count(REFUSAL) > 100

@@ -64,6 +64,8 @@ def _guardrail_problems(method: DsaMethod) -> list[str]:
         )
     if method.distill_from is not None and method.distill_from not in method.baselines:
         problems.append(f"method.distill_from: {method.distill_from} is not trained; add it to method.baselines.")
+    if method.full_learning_rate is not None and "full" not in method.baselines:
+        problems.append("method.full_learning_rate: full is not trained; add it to method.baselines, or remove this key.")
     judge = method.prompted
     if "{prompt}" not in judge.question_prompt or "{response}" in judge.question_prompt:
         problems.append("method.prompted.question_prompt: is asked of a prompt alone; write {prompt} in it, and no {response}.")

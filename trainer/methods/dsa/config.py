@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from trainer.errors import ConfigError
 
@@ -35,6 +36,11 @@ class AdapterConfig:
     reduction: int | None = None
     every: int = 1
     last_layers: int = 2
+
+    @classmethod
+    def of(cls, section: Any) -> AdapterConfig:
+        """The same sizes as a config's `AdapterSection`."""
+        return cls(**asdict(section))
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 from trainer.config.schema import DsaMethod
@@ -31,7 +30,7 @@ def run(context: StageContext) -> list[Path]:
     tokenizer = load_tokenizer(config.model, source)
     base = load_model(config.model, source, scratch=scratch_of(config))
     set_seed(config.seed)  # of the fresh weights
-    aligner = make_aligner(AdapterConfig(**asdict(method.aligner)), base)  # type: ignore[call-overload]  # pydantic dataclasses are dataclasses
+    aligner = make_aligner(AdapterConfig.of(method.aligner), base)
     trainer = AlignerDPOTrainer(
         base,
         aligner.float(),  # bfloat16 weights would lose small updates; DeepSpeed keeps float32 copies of its own

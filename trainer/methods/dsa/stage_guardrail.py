@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +48,7 @@ def adapter_of(method: DsaMethod, name: str) -> AdapterConfig:
         return AdapterConfig("plr")
     if name == STANDALONE:
         return next(config for n in method.guardrails if (config := adapter_of(method, n)).kind == "lst")
-    return AdapterConfig(**asdict(method.guardrails[name]))  # type: ignore[call-overload]  # pydantic dataclasses are dataclasses
+    return AdapterConfig.of(method.guardrails[name])
 
 
 def run(context: StageContext) -> list[Path]:
