@@ -17,7 +17,8 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
-from launchers.local import free_port, rank_environment
+from launchers.local import free_port
+from launchers.processes import World, rank_environment
 
 BATCH, LENGTH = 16, 256
 RATES = {"sft": 2e-5, "dpo": 2e-5}
@@ -63,7 +64,10 @@ def run_plain(arguments: argparse.Namespace, stage: str, dataset: Path, model: P
     ranks = [
         subprocess.Popen(
             [sys.executable, __file__, "--rank", *rest],
-            env={**rank_environment(rank, arguments.processes, port), **environment},
+            env={
+                **rank_environment(rank, World(local_size=arguments.processes, size=arguments.processes, port=port)),
+                **environment,
+            },
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

@@ -100,8 +100,9 @@ class MeasuredRanks:
     """A launcher whose ranks write down their peak."""
 
     def start(self, run_dir: Path, stage: str, distributed: bool) -> None:
-        from launchers.local import World, free_port, rank_environment
+        from launchers.local import free_port
         from launchers.outcome import prepare_directories
+        from launchers.processes import World, rank_environment
 
         logs, _ = prepare_directories(run_dir, stage)
         size = 2 if distributed else 1

@@ -27,8 +27,8 @@ def test_a_wheel_carries_configs_and_base(tmp_path: Path) -> None:
     outside.mkdir()
     environment = {**os.environ, "PYTHONPATH": str(site)}
     code = (
-        "import trainer, trainer.conf, launchers.local; from trainer.sandbox import BASE_DIR; "
-        "print(trainer.__file__, trainer.conf.__file__, launchers.local.__file__, BASE_DIR / 'model.safetensors')"
+        "import trainer, trainer.conf, launchers.processes; from trainer.sandbox import BASE_DIR; "
+        "print(trainer.__file__, trainer.conf.__file__, launchers.processes.__file__, BASE_DIR / 'model.safetensors')"
     )
     found = subprocess.run(
         [sys.executable, "-c", code], cwd=outside, env=environment, capture_output=True, text=True, check=True

@@ -33,8 +33,8 @@ def ranks_of_a_node(run_dir: Path, stage: str) -> int:
 
     for number in (signal.SIGTERM, signal.SIGUSR2):  # until there are ranks to pass them on to
         signal.signal(number, remember)
-    from launchers.local import World, run_ranks
     from launchers.outcome import reason_of
+    from launchers.processes import World, run_ranks
     from launchers.slurm.render import slurm_settings
     from trainer.config.load import read_config
     from trainer.stages.manifest import write_json

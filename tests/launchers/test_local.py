@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from launchers import local
+from launchers import processes
 from launchers.outcome import reason_of
 from trainer.errors import ConfigError, Interrupted, StageFailed
 
@@ -15,7 +15,7 @@ from trainer.errors import ConfigError, Interrupted, StageFailed
 def test_a_rank_knows_its_place_and_the_user_keeps_the_last_word_on_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     monkeypatch.setenv("RANK", "99")
-    environment = local.rank_environment(1, local.World(local_size=4, size=4, port=12345))
+    environment = processes.rank_environment(1, processes.World(local_size=4, size=4, port=12345))
     expected = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4", "MASTER_PORT": "12345"}
     assert {key: environment[key] for key in expected} == expected
     assert environment["OMP_NUM_THREADS"] == "7"
