@@ -1,6 +1,6 @@
 """The same SFT and DPO with this framework and with a plain TRL script: the losses, and the time of a step.
 
-    python benchmarks/against_trl.py [--steps 40] [--processes 2] [--repeats 3] [--deepspeed zero2|none]
+    python -m benchmarks.against_trl [--steps 40] [--processes 2] [--repeats 3] [--deepspeed zero2] [--smoke] [--json FILE]
 
 Both train on the dataset that the data stage wrote, from the same weights, with the same seed. Time is taken the same
 way on both sides, from TRL's own `train_runtime`, without start-up; runs alternate, so that a busy machine hits both.
@@ -8,17 +8,20 @@ way on both sides, from TRL's own `train_runtime`, without start-up; runs altern
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
 import sys
 import tempfile
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from launchers.local import free_port
+from benchmarks.common import Rows, Table, options, publish
+from launchers.local.section import free_port
 from launchers.processes import World, rank_environment
+from trainer.config.shipped import BASE_DIR
 
 BATCH, LENGTH = 16, 256
 RATES = {"sft": 2e-5, "dpo": 2e-5}
@@ -57,32 +60,29 @@ def plain_trl(stage: str, dataset: str, model: str, out: str, steps: int, deepsp
         (Path(out) / "result.json").write_text(json.dumps({"losses": history, "seconds": result.metrics["train_runtime"]}))
 
 
-def run_plain(arguments: argparse.Namespace, stage: str, dataset: Path, model: Path, out: Path) -> dict:
+def run_plain(given: Namespace, stage: str, dataset: Path, model: Path, out: Path) -> dict:
     port = free_port()
-    rest = [stage, str(dataset), str(model), str(out), str(arguments.steps), arguments.deepspeed]
+    rest = [stage, str(dataset), str(model), str(out), str(given.steps), given.deepspeed]
     environment = {"DS_ACCELERATOR": "cpu", "HF_HUB_OFFLINE": "1"}
     ranks = [
         subprocess.Popen(
-            [sys.executable, __file__, "--rank", *rest],
-            env={
-                **rank_environment(rank, World(local_size=arguments.processes, size=arguments.processes, port=port)),
-                **environment,
-            },
+            [sys.executable, "-m", "benchmarks.against_trl", "--rank", *rest],
+            env={**rank_environment(rank, World(local_size=given.processes, size=given.processes, port=port)), **environment},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        for rank in range(arguments.processes)
+        for rank in range(given.processes)
     ]
     if any([rank.wait() for rank in ranks]):
         raise SystemExit(f"the plain script failed in stage {stage}")
     return json.loads((out / "result.json").read_text())
 
 
-def run_keel(arguments: argparse.Namespace, cwd: Path) -> dict[str, dict]:
+def run_keel(given: Namespace, cwd: Path) -> dict[str, dict]:
     command = [
-        sys.executable, "-m", "trainer", "experiment=cosalign", "evaluation=none", f"deepspeed={arguments.deepspeed}",
-        f"launcher.processes={arguments.processes}", f"trainer.max_steps={arguments.steps}", "trainer.logging_steps=1",
-        "trainer.save_strategy='no'", "data.prompts=600",
+        sys.executable, "-m", "trainer", "experiment=cosalign", "evaluation=none", f"deepspeed={given.deepspeed}",
+        f"launcher.processes={given.processes}", f"trainer.max_steps={given.steps}", "trainer.logging_steps=1",
+        "trainer.save_strategy='no'", f"data.prompts={60 if given.smoke else 600}",
     ]  # fmt: skip
     subprocess.run(command, cwd=cwd, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     found = {}
@@ -95,40 +95,41 @@ def run_keel(arguments: argparse.Namespace, cwd: Path) -> dict[str, dict]:
     return found
 
 
-def main() -> None:
-    from rich.console import Console
-    from rich.table import Table
+def parser() -> ArgumentParser:
+    found = options(__doc__)
+    found.add_argument("--steps", type=int, default=40)
+    found.add_argument("--processes", type=int, default=2, choices=(1, 2))
+    found.add_argument("--repeats", type=int, default=3)
+    found.add_argument("--deepspeed", choices=("zero2", "none"), default="zero2")
+    return found
 
-    from trainer.sandbox import BASE_DIR
-    from trainer.stages.manifest import git_commit
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--processes", type=int, default=2, choices=(1, 2))
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--deepspeed", choices=("zero2", "none"), default="zero2")
-    arguments = parser.parse_args()
+def main(arguments: Sequence[str] | None = None) -> None:
+    given = parser().parse_args(arguments)
+    if given.smoke:
+        given.steps, given.processes, given.repeats, given.deepspeed = 2, 1, 1, "none"
 
     times: dict[str, dict[str, list[float]]] = {s: {"keel": [], "trl": []} for s in ("sft", "dpo")}
     worst = dict.fromkeys(times, 0.0)
-    for repeat in range(arguments.repeats):
+    for repeat in range(given.repeats):
         with tempfile.TemporaryDirectory() as name:
             cwd = Path(name)
-            ours = run_keel(arguments, cwd)
+            ours = run_keel(given, cwd)
             for stage, start in (("sft", BASE_DIR), ("dpo", cwd / "runs/cosalign/sft/model")):
                 data = cwd / "runs/cosalign/data" / stage
-                theirs = run_plain(arguments, stage, data, start, cwd / f"plain-{stage}")
+                theirs = run_plain(given, stage, data, start, cwd / f"plain-{stage}")
                 gaps = [abs(a - b) for a, b in zip(ours[stage]["losses"], theirs["losses"], strict=True)]
                 worst[stage] = max(worst[stage], *gaps)
-                times[stage]["keel"].append(ours[stage]["seconds"] / arguments.steps)
-                times[stage]["trl"].append(theirs["seconds"] / arguments.steps)
-        print(f"repeat {repeat + 1} of {arguments.repeats} done", flush=True)
-    title = f"{arguments.steps} steps, {arguments.processes} processes, {arguments.deepspeed}, commit {git_commit()}"
-    table = Table("stage", "this framework, s a step", "plain TRL, s a step", "ratio", "largest loss difference", title=title)
+                times[stage]["keel"].append(ours[stage]["seconds"] / given.steps)
+                times[stage]["trl"].append(theirs["seconds"] / given.steps)
+        print(f"repeat {repeat + 1} of {given.repeats} done", flush=True)
+    rows: Rows = []
     for stage, sides in times.items():
         ours_, theirs_ = median(sides["keel"]), median(sides["trl"])
-        table.add_row(stage, f"{ours_:.3f}", f"{theirs_:.3f}", f"{ours_ / theirs_:.2f}", f"{worst[stage]:.1e}")
-    Console(width=110).print(table)
+        rows.append((stage, f"{ours_:.3f}", f"{theirs_:.3f}", f"{ours_ / theirs_:.2f}", f"{worst[stage]:.1e}"))
+    header = ("stage", "this framework, s per step", "plain TRL, s per step", "ratio", "largest loss difference")
+    title = f"{given.steps} steps, {given.processes} processes, {given.deepspeed}"
+    publish(given, "against_trl", title, [Table("Time of a step", header, rows)])
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """What DSA adds to a base: parameters, operations, and latency, for the prompt and for every token of the reply.
 
-    python benchmarks/dsa_cost.py [--quick] [--repeats 5] [--out FILE]
+    OMP_NUM_THREADS=1 python -m benchmarks.dsa_cost [--repeats 5] [--smoke] [--json FILE]
 
-Counted: parameters and operations a token (trainer/methods/dsa/cost.py; attention against all T tokens), for a base of 7B shape
-and for the measured one. The standalone guardrail is counted with its own embedding.
+Counted: parameters and operations per token (trainer/methods/dsa/cost.py; attention against all T tokens), for a base of 7B
+shape and for the measured one. The standalone guardrail is counted with its own embedding.
 
 Measured: the base's own `generate`, greedy, on random weights and random prompts of 128 tokens. `prompt` is the time until the
 first token's logits, `token` that of each of the 16 tokens after it. Guardrails judge the prompt and every token after it, with
@@ -15,43 +15,35 @@ else it is wall time. On a GPU base and adapters are bfloat16.
 
 from __future__ import annotations
 
-import argparse
-import platform
 import time
+from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
-from datetime import date
 from functools import partial
-from importlib.metadata import version
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 from torch import Tensor
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, LogitsProcessor, LogitsProcessorList
 from transformers.utils import logging
 
+from benchmarks.common import CUDA, Row, Rows, Table, options, publish
+from trainer.methods.dsa.adapter_config import ALIGNERS, AdapterConfig
 from trainer.methods.dsa.base import BaseSizes
-from trainer.methods.dsa.config import ALIGNERS, AdapterConfig
 from trainer.methods.dsa.cost import Cost, aligner_cost, base_cost, guardrail_cost
 from trainer.methods.dsa.factory import make_aligner, make_guardrail
 from trainer.methods.dsa.guardrail import Guardrail, own_logits
 from trainer.methods.dsa.inference import AlignedModel
 from trainer.methods.dsa.standalone import Standalone
 from trainer.methods.dsa.transformer import Context
-from trainer.stages.manifest import git_commit
 
-CUDA = torch.cuda.is_available()
 DEVICE, DTYPE = ("cuda", torch.bfloat16) if CUDA else ("cpu", torch.float32)
 VOCABULARY, BATCHES, LENGTHS = 32_000, (1, 8, 32), (128, 512, 1024, 4096)
 LST = AdapterConfig("lst")
 Judge = Callable[[Tensor, Sequence[Tensor], Tensor], Tensor]  # (new tokens, hidden states, mask) -> logits of the last token
 Contender = Callable[..., Any]  # called as `generate`
 Times = tuple[float, float]  # seconds until the first token's logits, and for each token after it
-Rows = list[tuple[str, ...]]
 
 
 def llama(hidden: int, intermediate: int, layers: int, heads: int, tied: bool = True) -> Any:
@@ -63,9 +55,9 @@ def llama(hidden: int, intermediate: int, layers: int, heads: int, tied: bool = 
     return LlamaForCausalLM(config).eval()
 
 
-def small_base(quick: bool) -> Any:
+def small_base(smoke: bool) -> Any:
     """The base that is measured."""
-    sizes = (192, 512, 3, 6) if quick else (768, 2048, 10, 12)
+    sizes = (96, 192, 2, 6) if smoke else (768, 2048, 10, 12)
     return llama(*sizes).to(DEVICE, DTYPE)
 
 
@@ -98,10 +90,10 @@ def added(base: BaseSizes, length: int) -> dict[str, Cost]:
     }
 
 
-def counted(model: Any, lengths: Sequence[int]) -> tuple[tuple[str, ...], Rows]:
-    """Header and rows: parameters, and operations a token, in % of the base's."""
+def counted(model: Any, lengths: Sequence[int]) -> tuple[Row, Rows]:
+    """Header and rows: parameters, and operations per token, in % of the base's."""
     sizes = BaseSizes.of(model)
-    header = ("added", "parameters", "of the base", *(f"a token, T = {length:,}" for length in lengths))
+    header = ("added", "parameters", "of the base", *(f"per token, T = {length:,}" for length in lengths))
     flops = [base_cost(sizes, length).flops for length in lengths]
     rows: Rows = [("(base)", f"{sizes.parameters / 1e6:,.1f}M", "", *(f"{f / 1e6:,.0f}M" for f in flops))]
     at = [added(sizes, length) for length in lengths]
@@ -224,48 +216,29 @@ def cells(pairs: Sequence[tuple[Times, Times]]) -> list[str]:
 
 
 # ----------------------------------------------------------------------------------------------------------------- printed
-def about() -> str:
-    """Date, commit, versions and machine."""
-    machine = torch.cuda.get_device_name() if CUDA else f"{platform.machine()} CPU"
-    libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "peft"))
-    kind = str(DTYPE).removeprefix("torch.")
-    return f"{date.today()}, commit {git_commit()}, {libraries}; {machine}, {torch.get_num_threads()} thread(s), {kind}"
+def parser() -> ArgumentParser:
+    found = options(__doc__)
+    found.add_argument("--repeats", type=int, default=5)
+    return found
 
 
-def publish(title: str, tables: Sequence[tuple[str, tuple[str, ...], Rows]], out: Path | None) -> None:
-    """Prints tables (caption, header, rows), and writes them as markdown."""
-    console, lines = Console(width=132), [title]
-    console.print(title)
-    for caption, header, rows in tables:
-        table = Table(*header, title=caption)
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
-        lines += ["", caption, "", *("| " + " | ".join(row) + " |" for row in (header, ("---",) * len(header), *rows))]
-    if out:
-        out.write_text("\n".join(lines) + "\n")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a small base, batches of 1 and 2, prompts of 32 tokens")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
+def main(arguments: Sequence[str] | None = None) -> None:
+    given = parser().parse_args(arguments)
     logging.set_verbosity_error()
-    batches, prompt, decoded = ((1, 2), 32, 4) if arguments.quick else (BATCHES, 128, 16)
-    base = small_base(arguments.quick)
+    batches, prompt, decoded, repeats = ((1,), 8, 2, 1) if given.smoke else (BATCHES, 128, 16, given.repeats)
+    base = small_base(given.smoke)
     with torch.device("meta"):
         large = llama(4096, 11008, 32, 32, tied=False)
     latency = ("batch", "case", "prompt, ms", "ratio", "token, ms", "ratio")
     publish(
-        f"{about()}; prompts of {prompt} tokens, {decoded} tokens decoded, {arguments.repeats} repeats",
+        given,
+        "dsa_cost",
+        f"{DTYPE}, prompts of {prompt} tokens, {decoded} tokens decoded, {repeats} repeats",
         [
-            ("Counted: parameters and operations a token, 7B shape", *counted(large, LENGTHS)),
-            ("Counted: parameters and operations a token, the measured base", *counted(base, [prompt])),
-            ("Measured", latency, measured(base, batches, prompt, decoded, arguments.repeats)),
+            Table("Counted: parameters and operations per token, 7B shape", *counted(large, LENGTHS)),
+            Table("Counted: parameters and operations per token, the measured base", *counted(base, [prompt])),
+            Table("Measured", latency, measured(base, batches, prompt, decoded, repeats)),
         ],
-        arguments.out,
     )
 
 

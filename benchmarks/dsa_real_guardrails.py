@@ -1,6 +1,10 @@
-"""Guardrails on the features of a real pretrained encoder, on ToxiGen and SummEdits.
+r"""Guardrails on the features of a real pretrained encoder, on ToxiGen and SummEdits.
 
-    python benchmarks/dsa_real_guardrails.py --encoder ENCODER --toxigen FILE --summedits FILE... [--quick] [--out FILE]
+    OMP_NUM_THREADS=1 python -m benchmarks.dsa_real_guardrails --encoder ENCODER --toxigen FILE --summedits FILE... \
+        [--json FILE]
+    python -m benchmarks.dsa_real_guardrails --smoke
+
+With --smoke the encoder has fresh weights, and the rows are the sandbox's.
 
 The encoder is frozen; what it makes of every row is computed once and kept in memory, in half precision. Rows have at most 256
 tokens; of a document with a summary the end of the document is cut. All guardrails are read at the last token.
@@ -17,9 +21,9 @@ the range over seeds.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import random
+from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -28,20 +32,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from dsa_cost import Rows, about, publish
 from rich.progress import track
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
+from benchmarks.common import Rows, Table, options, publish
+from trainer.config.shipped import BASE_DIR
 from trainer.data.labelled import Labelled, read_labelled, split
+from trainer.methods.dsa.adapter_config import AdapterConfig
 from trainer.methods.dsa.base import read
-from trainer.methods.dsa.config import AdapterConfig
 from trainer.methods.dsa.factory import make_guardrail
 from trainer.methods.dsa.guardrail import Guardrail
 from trainer.methods.dsa.measure import auc, roc
 from trainer.methods.dsa.standalone import Standalone
+from trainer.sandbox.guardrail import sandbox_labelled
 
 TOKENS, BATCH, RATES, CHECKS, RESAMPLES = 256, 16, (1e-3, 5e-3), 5, 1000
 ADAPTERS = {
@@ -152,33 +158,53 @@ def compared(task: str, rows: list[Labelled], sizes: dict[str, int], encoder: An
     return table
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--encoder", type=Path, required=True, help="its directory, with the tokenizer, or its name on the hub")
-    parser.add_argument("--toxigen", type=Path, required=True, help="the annotated rows, jsonl")
-    parser.add_argument("--summedits", type=Path, nargs="+", required=True, help="one file a domain")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="few rows, 10 steps, one seed")
-    parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
-    toxigen = read_labelled(str(arguments.toxigen), "toxigen")
-    summedits = [row for file in arguments.summedits for row in read_labelled(str(file), "summedits")]
-    sizes = {
-        "ToxiGen": {"test": 1200, "pool": 3200, "few": 200, "many": 3000, "steps": 300},
-        "SummEdits": {"test": 700, "pool": 1400, "few": 200, "many": 1200, "steps": 150},
-    }
-    if arguments.quick:
-        arguments.seeds = 1
-        sizes = {task: {"test": 60, "pool": 160, "few": 60, "many": 120, "steps": 10} for task in sizes}
-    encoder = AutoModel.from_pretrained(arguments.encoder).eval().requires_grad_(False)
-    tokenizer = AutoTokenizer.from_pretrained(arguments.encoder)
+def parser() -> ArgumentParser:
+    found = options(__doc__)
+    found.add_argument("--encoder", help="its directory, with the tokenizer, or its name on the hub")
+    found.add_argument("--toxigen", type=Path, help="the annotated rows, jsonl")
+    found.add_argument("--summedits", type=Path, nargs="+", help="one file per domain")
+    found.add_argument("--seeds", type=int, default=3)
+    return found
+
+
+def stand_in_encoder() -> Any:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    return BertModel(BertConfig(vocab_size=len(AutoTokenizer.from_pretrained(BASE_DIR)), **sizes))
+
+
+def stand_in_rows() -> tuple[list[Labelled], list[Labelled]]:
+    """Texts alone, and texts with a second one, as ToxiGen and SummEdits have them."""
+    rows = sandbox_labelled(300, 0)
+    return [Labelled(row.prompt, prompt_label=row.prompt_label) for row in rows], rows
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    given = parser().parse_args(arguments)
+    if not given.smoke and not (given.encoder and given.toxigen and given.summedits):
+        parser().error("--encoder, --toxigen and --summedits are needed (or --smoke)")
+    if given.smoke:
+        given.seeds = 1
+        sizes = {task: {"test": 40, "pool": 80, "few": 40, "many": 60, "steps": 5} for task in ("ToxiGen", "SummEdits")}
+        encoder, source = stand_in_encoder(), str(BASE_DIR)
+        toxigen, summedits = stand_in_rows()
+    else:
+        sizes = {
+            "ToxiGen": {"test": 1200, "pool": 3200, "few": 200, "many": 3000, "steps": 300},
+            "SummEdits": {"test": 700, "pool": 1400, "few": 200, "many": 1200, "steps": 150},
+        }
+        encoder, source = AutoModel.from_pretrained(given.encoder), given.encoder
+        toxigen = read_labelled(str(given.toxigen), "toxigen")
+        summedits = [row for file in given.summedits for row in read_labelled(str(file), "summedits")]
+    encoder.eval().requires_grad_(False)
+    tokenizer = AutoTokenizer.from_pretrained(source)
     rows: Rows = []
     for task, labelled in {"ToxiGen": toxigen, "SummEdits": summedits}.items():
-        rows += compared(task, labelled, sizes[task], encoder, tokenizer, arguments.seeds)
+        rows += compared(task, labelled, sizes[task], encoder, tokenizer, given.seeds)
     header = ("task", "labels", "guardrail", "parameters", "test AUC", "95% interval, rows", "seeds")
     steps = " and ".join(f"{of_one['steps']} steps on {task}" for task, of_one in sizes.items())
-    title = f"{about()}; encoder {arguments.encoder.name}, {arguments.seeds} seed(s), {steps}, {BATCH} rows a step"
-    publish(title, [("Guardrails on real features", header, rows)], arguments.out)
+    title = f"encoder {Path(source).name}, {given.seeds} seed(s), {steps}, {BATCH} rows per step"
+    publish(given, "dsa_real_guardrails", title, [Table("Guardrails on real features", header, rows)])
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Training of DSA's aligners and guardrails against LoRA on the same base, and a guardrail with its features cached.
 
-    python benchmarks/dsa_training.py [--quick] [--repeats 3] [--out FILE]
+    OMP_NUM_THREADS=1 python -m benchmarks.dsa_training [--repeats 3] [--smoke] [--json FILE]
 
-A random Llama; random sequences of 128 tokens, 8 a step; AdamW. Everything is timed in turns, so that a busy machine hits all;
-times are medians, ratios medians of the ratios within a repeat. With one CPU thread time is CPU time of the process.
+A random Llama; random sequences of 128 tokens, 8 per step; AdamW. Everything is timed in turns, so that a busy machine hits
+all; times are medians, ratios medians of the ratios within a repeat. With one CPU thread time is CPU time of the process.
 
 Steps. Alignment is DPO on 4 pairs, half of each sequence being the completion: an aligner takes its reference from the base's
 forward pass that it reads anyway, LoRA from a second one with its adapter off. A guardrail is trained with binary
@@ -18,24 +18,25 @@ read back from the system's page cache here, which is faster than a disk.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import tempfile
+from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
-from dsa_cost import DEVICE, VOCABULARY, Rows, about, now, publish, small_base
 from peft import LoraConfig, get_peft_model
 from rich.progress import track
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, logsigmoid
 
+from benchmarks.common import Row, Rows, Table, options, publish
+from benchmarks.dsa_cost import DEVICE, VOCABULARY, now, small_base
+from trainer.methods.dsa.adapter_config import ALIGNERS, AdapterConfig
 from trainer.methods.dsa.base import head_logits, read
 from trainer.methods.dsa.batches import Collator, labels_of
-from trainer.methods.dsa.config import ALIGNERS, AdapterConfig
 from trainer.methods.dsa.examples import Example
 from trainer.methods.dsa.factory import make_aligner, make_guardrail
 from trainer.methods.dsa.features import Features, FeatureWriter, Wanted
@@ -162,7 +163,7 @@ def compared(task: str, steps: dict[str, tuple[int, Step]], tokens: int, repeats
     return rows
 
 
-def cached(base: Any, kind: str, examples: Sequence[Example], repeats: int) -> tuple[str, ...]:
+def cached(base: Any, kind: str, examples: Sequence[Example], repeats: int) -> Row:
     """The row of one kind of guardrail."""
     config, layers = AdapterConfig(kind), base.config.num_hidden_layers
     guardrail = make_guardrail(config, base, ["prompt"]).to(DEVICE).train()
@@ -208,34 +209,37 @@ def cached(base: Any, kind: str, examples: Sequence[Example], repeats: int) -> t
     return f"guardrail, {kind}", f"{u:.2f}", f"{c:.3f}", f"{u / c:.1f}", f"{f:.2f}", pays, f"{mebibytes:,.0f}"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a small base, sequences of 32 tokens")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
-    length = 32 if arguments.quick else 128
-    base = small_base(arguments.quick).requires_grad_(False)
+def parser() -> ArgumentParser:
+    found = options(__doc__)
+    found.add_argument("--repeats", type=int, default=3)
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    given = parser().parse_args(arguments)
+    length, repeats = (8, 1) if given.smoke else (128, given.repeats)
+    base = small_base(given.smoke).requires_grad_(False)
     generator = torch.Generator().manual_seed(0)
     rows_of_ids = torch.randint(VOCABULARY, (BATCHES * SEQUENCES, length), generator=generator)
     examples = [Example(ids, (length - 1, length - 1), (row % 2, None)) for row, ids in enumerate(rows_of_ids.tolist())]
     ids = rows_of_ids[:SEQUENCES].to(DEVICE)
     labels = labels_of(examples[:SEQUENCES], ["prompt"]).to(DEVICE)
-    rows = compared("alignment", alignment_steps(base, ids), ids.numel(), arguments.repeats)
-    rows += compared("guardrail", guardrail_steps(base, ids, labels), ids.numel(), arguments.repeats)
-    cache = [cached(base, kind, examples, arguments.repeats) for kind in ("rtb", "lst")]
+    rows = compared("alignment", alignment_steps(base, ids), ids.numel(), repeats)
+    rows += compared("guardrail", guardrail_steps(base, ids, labels), ids.numel(), repeats)
+    cache = [cached(base, kind, examples, repeats) for kind in ("rtb", "lst")]
     publish(
-        f"{about()}; base of {base.num_parameters() / 1e6:.0f}M parameters, {SEQUENCES} sequences of {length} tokens a step, "
-        f"{arguments.repeats} repeats",
+        given,
+        "dsa_training",
+        f"base of {base.num_parameters() / 1e6:.0f}M parameters, {SEQUENCES} sequences of {length} tokens per step, "
+        f"{repeats} repeats",
         [
-            ("Steps", ("task", "trained", "parameters", "step, s", "tokens a second", "times as fast as LoRA"), rows),
-            (
+            Table("Steps", ("task", "trained", "parameters", "step, s", "tokens per second", "times as fast as LoRA"), rows),
+            Table(
                 f"Cached features, epochs of {BATCHES} batches",
                 ("trained", "epoch (u), s", "cached (c), s", "u / c", "features (f), s", "pays from epochs", "MiB, 1,000 rows"),
                 cache,
             ),
         ],
-        arguments.out,
     )
 
 

@@ -1,8 +1,9 @@
 """Peak memory of a rank, predicted by `plan` and measured: real runs of stage `sft` on two CPU processes, with
 ZeRO 0 to 3 and without DeepSpeed.
 
-python benchmarks/plan_memory.py             # 5.5 minutes of processor time; ten minutes on two busy cores
-python benchmarks/plan_memory.py --only zero2 zero3
+    python -m benchmarks.plan_memory             # 5.5 minutes of processor time; ten minutes on two busy cores
+    python -m benchmarks.plan_memory --only zero2 zero3
+    python -m benchmarks.plan_memory --smoke
 
 Measured is resident memory: its high-water mark from the first training step to the last (Linux's VmHWM), less what
 the process held when every library was imported and nothing else was there. Allocations of 64 KiB or more are made by
@@ -19,9 +20,12 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
+
+from benchmarks.common import Rows, Table, options, publish
 
 MIB = 1 << 20
 BUCKET = 1_000_000
@@ -38,14 +42,15 @@ LAYOUTS: dict[str, dict[str, Any] | None] = {
     "zero2": {"stage": 2, **SMALL_BUCKETS},
     "zero3": {"stage": 3, **SMALL_BUCKETS, **SMALL_GATHERS, "stage3_gather_16bit_weights_on_model_save": True},
 }
+SMALL = {"layers": 2, "hidden": 64, "length": 32, "vocabulary": 512}
 LARGE = {"layers": 8, "hidden": 512, "length": 256, "vocabulary": 32768}
 RETURN_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "2"}
 
 
 def config_of(root: Path, name: str, size: dict[str, int]) -> Any:
     """Three optimiser steps of stage `sft`: DistributedDataParallel has its final buckets, filled, only from the third on."""
-    from trainer.config.load import load_config
-    from trainer.sandbox import BASE_DIR
+    from trainer.config.shipped import BASE_DIR
+    from trainer.load import load_config
 
     zero = LAYOUTS[name]
     return load_config(
@@ -100,7 +105,7 @@ class MeasuredRanks:
     """A launcher whose ranks write down their peak."""
 
     def start(self, run_dir: Path, stage: str, distributed: bool) -> None:
-        from launchers.local import free_port
+        from launchers.local.section import free_port
         from launchers.outcome import prepare_directories
         from launchers.processes import World, rank_environment
 
@@ -110,7 +115,7 @@ class MeasuredRanks:
         ranks = []
         for rank in range(size):
             with (logs / f"measured{rank}.log").open("wb") as log:
-                command = [sys.executable, __file__, "--rank", str(run_dir), stage]
+                command = [sys.executable, "-m", "benchmarks.plan_memory", "--rank", str(run_dir), stage]
                 environment = {**rank_environment(rank, world), **RETURN_MEMORY}
                 ranks.append(subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT))
         if any([rank.wait() for rank in ranks]):
@@ -131,7 +136,7 @@ def measure_rank(run_dir: Path, stage: str) -> int:
     import transformers
     from torch.nn.functional import mse_loss
 
-    import trainer.stages.chain  # all that a stage imports
+    import trainer.pipeline.chain  # all that a stage imports
     import trainer.worker
 
     weight = torch.zeros(64, 64, requires_grad=True)
@@ -154,35 +159,39 @@ def measure_rank(run_dir: Path, stage: str) -> int:
 
 def measure(config: Any) -> tuple[float, float]:
     """(predicted, measured) bytes: the peak of the rank that needed most."""
-    import trainer.run
+    import trainer.pipeline.run
     from trainer.plan.layout import layout_of
     from trainer.plan.memory import estimate
     from trainer.plan.shape import shape_of
 
-    with mock.patch("trainer.run.launcher_for", lambda _config: MeasuredRanks()):
-        run_dir = trainer.run.carry_out(config)
+    with mock.patch("trainer.pipeline.run.launcher_for", lambda _config: MeasuredRanks()):
+        run_dir = trainer.pipeline.run.carry_out(config)
     peaks = [max(json.loads(path.read_text())) for path in (run_dir / "sft").glob("peak*.json")]
     assert len(peaks) == 2
-    return estimate(shape_of(config.model), layout_of(config, "sft")).peak, max(peaks)
+    return estimate(shape_of(config.model), layout_of(config, config.training[0])).peak, max(peaks)
 
 
-def main() -> None:
-    from rich.console import Console
-    from rich.table import Table
+def parser() -> argparse.ArgumentParser:
+    found = options(__doc__)
+    found.add_argument("--only", nargs="+", choices=LAYOUTS, default=list(LAYOUTS))
+    found.add_argument("--rank", nargs=2, metavar=("RUN_DIR", "STAGE"), help=argparse.SUPPRESS)
+    return found
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=LAYOUTS, default=list(LAYOUTS))
-    parser.add_argument("--rank", nargs=2, metavar=("RUN_DIR", "STAGE"), help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.rank:
-        sys.exit(measure_rank(Path(arguments.rank[0]), arguments.rank[1]))
-    table = Table("layout", "predicted MiB", "measured MiB", "error", title="peak of a rank, two processes, float32")
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    given = parser().parse_args(arguments)
+    if given.rank:
+        sys.exit(measure_rank(Path(given.rank[0]), given.rank[1]))
+    size, names = (SMALL, ["no DeepSpeed"]) if given.smoke else (LARGE, given.only)
+    rows: Rows = []
     with tempfile.TemporaryDirectory() as root:
-        for name in arguments.only:
-            predicted, measured = measure(config_of(Path(root), name, LARGE))
+        for name in names:
+            predicted, measured = measure(config_of(Path(root), name, size))
             error = f"{100 * (predicted / measured - 1):+.1f}%"
-            table.add_row(name, f"{predicted / MIB:,.0f}", f"{measured / MIB:,.0f}", error)
-    Console(width=100).print(table)
+            rows.append((name, f"{predicted / MIB:,.1f}", f"{measured / MIB:,.1f}", error))
+    header = ("layout", "predicted, MiB", "measured, MiB", "error")
+    title = f"Llama of {size['layers']} layers of {size['hidden']}, sequences of {size['length']} tokens"
+    publish(given, "plan_memory", title, [Table("Peak of a rank, two processes, float32", header, rows)])
 
 
 if __name__ == "__main__":

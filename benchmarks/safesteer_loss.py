@@ -1,6 +1,6 @@
 """SafeSteer's loss against the ways to compute such a loss: time and memory of forward and backward.
 
-    python benchmarks/safesteer_loss.py [--tokens 512] [--hidden 256] [--repeats 5] [--dtype float32|bfloat16] [--out FILE]
+    OMP_NUM_THREADS=1 python -m benchmarks.safesteer_loss [--tokens 512] [--hidden 256] [--repeats 5] [--smoke] [--json FILE]
 
 All get the same random hidden states and heads (student and teacher of one size, every student tensor wants a gradient), for
 vocabularies of 32,000 and 152,000. The reference of the ratios is the kernel of TRL's distillation trainer at beta = 1.
@@ -14,20 +14,17 @@ round the logits to bfloat16, which is cheaper; the others compute them in float
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
-from collections.abc import Callable
-from pathlib import Path
+from argparse import ArgumentParser
+from collections.abc import Callable, Sequence
 from statistics import median
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from trl.kernels.chunked_divergence import ChunkedDivergenceFunction
 
+from benchmarks.common import CUDA, Rows, Table, options, publish
 from trainer.methods.safesteer.loss import Head, localized_divergence
-from trainer.stages.manifest import git_commit
 
 VOCABULARIES = (32_000, 152_000)
 SAFETY_TOKENS = 50
@@ -121,28 +118,28 @@ def extra_bytes(loss: Callable[[Inputs], torch.Tensor], x: Inputs) -> int:
     return peak - gradients
 
 
-def main() -> None:
-    os.environ |= {"KINETO_LOG_LEVEL": "99", "TRL_EXPERIMENTAL_SILENCE": "1"}
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    parser.add_argument("--tokens", type=int, default=512 if device == "cpu" else 8192)
-    parser.add_argument("--hidden", type=int, default=256 if device == "cpu" else 2560)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32" if device == "cpu" else "bfloat16")
-    parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
+def parser() -> ArgumentParser:
+    found = options(__doc__)
+    found.add_argument("--tokens", type=int, default=8192 if CUDA else 512)
+    found.add_argument("--hidden", type=int, default=2560 if CUDA else 256)
+    found.add_argument("--repeats", type=int, default=5)
+    found.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16" if CUDA else "float32")
+    return found
 
-    title = (
-        f"{device}, {torch.get_num_threads()} thread(s), {arguments.dtype}, {arguments.tokens} tokens, "
-        f"hidden {arguments.hidden}, {arguments.repeats} repeats, commit {git_commit()}"
-    )
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    given = parser().parse_args(arguments)
+    os.environ |= {"KINETO_LOG_LEVEL": "99", "TRL_EXPERIMENTAL_SILENCE": "1"}
+    vocabularies = VOCABULARIES
+    if given.smoke:
+        given.tokens, given.hidden, given.repeats, vocabularies = 16, 32, 1, (1_000,)
     columns = ("vocabulary", "loss", "time, s", "time ratio", "extra memory, MiB", "memory ratio")
-    rows = []
-    for vocabulary in VOCABULARIES:
-        x = Inputs(arguments.tokens, arguments.hidden, vocabulary, getattr(torch, arguments.dtype), device)
+    rows: Rows = []
+    for vocabulary in vocabularies:
+        x = Inputs(given.tokens, given.hidden, vocabulary, getattr(torch, given.dtype), "cuda" if CUDA else "cpu")
         memory = {name: extra_bytes(loss, x) for name, loss in CONTENDERS.items()}  # also the warm-up
         times: dict[str, list[float]] = {name: [] for name in CONTENDERS}
-        for _ in range(arguments.repeats):
+        for _ in range(given.repeats):
             for name, loss in CONTENDERS.items():
                 times[name].append(seconds(loss, x))
         for name in CONTENDERS:
@@ -151,13 +148,8 @@ def main() -> None:
                 (f"{vocabulary:,}", name, f"{median(times[name]):.3f}", f"{ratio[0]:.2f}",
                  f"{memory[name] / 2**20:,.1f}", f"{ratio[1]:.3f}")
             )  # fmt: skip
-    table = Table(*columns, title=title)
-    for row in rows:
-        table.add_row(*row)
-    Console(width=110).print(table)
-    if arguments.out:
-        lines = [title, "", *("| " + " | ".join(row) + " |" for row in (columns, ("---",) * len(columns), *rows))]
-        arguments.out.write_text("\n".join(lines) + "\n")
+    title = f"{given.dtype}, {given.tokens} tokens, hidden {given.hidden}, {given.repeats} repeats"
+    publish(given, "safesteer_loss", title, [Table("Forward and backward", columns, rows)])
 
 
 if __name__ == "__main__":

@@ -1,19 +1,20 @@
 """A whole optimiser step of SafeSteer against TRL's two distillation trainers: time and memory.
 
-    python benchmarks/safesteer_step.py [--quick] [--completion 32] [--layers 12] [--steps 3] [--out FILE]
+    OMP_NUM_THREADS=1 python -m benchmarks.safesteer_step [--completion 32] [--layers 12] [--steps 3] [--smoke] [--json FILE]
 
-Each case is a process of its own: a random Llama, prompts of 24 tokens, 16 sequences a step in two micro-steps. The references
-are TRL's DistillationTrainer as it comes (beta = 1, its chunked kernel, a second model as the teacher) and, for the LoRA cases,
-the same with the same LoRA. Heads are tied to the embeddings; vocabularies have 32,000 and 152,000 tokens. The cases of one
-vocabulary are alive at once and take turns, a step each, so that a busy machine hits all; memory for all five is needed.
+Each case is a process of its own: a random Llama, prompts of 24 tokens, 16 sequences per step in two micro-steps. The
+references are TRL's DistillationTrainer as it comes (beta = 1, its chunked kernel, a second model as the teacher) and, for
+the LoRA cases, the same with the same LoRA. Heads are tied to the embeddings; vocabularies have 32,000 and 152,000 tokens.
+The cases of one vocabulary are alive at once and take turns, one step each, so that a busy machine hits all; memory for all
+five is needed.
 
 What was done to give all the same work:
 - The end token is one that no head has, so that every completion is of full length. Every prompt has one length too.
 - One micro-batch size, no gradient checkpointing, rows in order, temperature 1, no dropout.
 - GKDTrainer has lmbda = 1 (only its own samples) and beta = 1. Left as is: it samples for each micro-step where the others
-  sample once a step, and it makes the logits of the prompt's positions too.
-- SafeSteerTrainer looks at the refusals of one probe a sequence, the proportion of the paper's 32 and 32. The others do nothing
-  of the kind; the column `probes` is that time, and it is part of the step's.
+  sample once per step, and it makes the logits of the prompt's positions too.
+- SafeSteerTrainer looks at the refusals of one probe per sequence, the proportion of the paper's 32 and 32. The others do
+  nothing of the kind; the column `probes` is that time, and it is part of the step's.
 
 Time is that of an optimiser step without the first, a median; the parts are medians of their own. `rest` is what is neither
 generation nor probes: forward, backward, loss and optimiser. Ratios are medians over the rounds of turns.
@@ -27,17 +28,14 @@ in it) is a coarse check. In bfloat16, the default on a GPU, weights and states 
 
 from __future__ import annotations
 
-import argparse
 import copy
 import os
-import platform
 import random
 import tempfile
 import time
+from argparse import ArgumentParser
 from collections import defaultdict
-from collections.abc import Callable
-from datetime import date
-from importlib.metadata import version
+from collections.abc import Callable, Sequence
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -45,25 +43,20 @@ from statistics import median
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, PrinterCallback, TrainerCallback
 
-from trainer.stages.manifest import git_commit
+from benchmarks.common import CUDA, Rows, Table, options, publish
 
 VOCABULARIES = (32_000, 152_000)
 HIDDEN, PROMPT_TOKENS, MICRO_BATCH, MICRO_STEPS, ROLLOUTS = 384, 24, 8, 2, 8
 SEQUENCES = MICRO_BATCH * MICRO_STEPS
 SAFETY_TOKENS = 50
 PARTS = ("step", "generation", "probes", "rest")
-Row = tuple[str, ...]
-CUDA = torch.cuda.is_available()
 QUIET = {
     "KINETO_LOG_LEVEL": "99", "TORCH_CPP_LOG_LEVEL": "ERROR", "PYTHONWARNINGS": "ignore", "TRL_EXPERIMENTAL_SILENCE": "1",
     "TRANSFORMERS_VERBOSITY": "error", "DS_ACCELERATOR": "cuda" if CUDA else "cpu",
 }  # fmt: skip
-LIBRARIES = ("torch", "transformers", "trl", "peft")
 
 
 class Meter(TrainerCallback):
@@ -291,7 +284,7 @@ def measure_all(
     return [end.recv() for end in ends]
 
 
-def tables(vocabulary: int, found: list[tuple[dict[str, list[float]], dict[str, int]]]) -> tuple[list[Row], list[Row]]:
+def tables(vocabulary: int, found: list[tuple[dict[str, list[float]], dict[str, int]]]) -> tuple[Rows, Rows]:
     """The rows of the table of times and of that of memory."""
     in_time, in_memory = [], []
     for (name, _, _, lora), (times, memory) in zip(CASES, found, strict=True):
@@ -312,44 +305,37 @@ def tables(vocabulary: int, found: list[tuple[dict[str, list[float]], dict[str, 
     return in_time, in_memory
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="4 layers, 16 tokens, 2 timed steps, vocabulary 32,000")
-    parser.add_argument("--completion", type=int, default=32, help="tokens of every completion")
-    parser.add_argument("--layers", type=int, default=12)
-    parser.add_argument("--steps", type=int, default=3, help="timed steps; one before and one after are not")
-    parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
-    if arguments.quick:
-        arguments.layers, arguments.completion, arguments.steps = 4, 16, 2
+def parser() -> ArgumentParser:
+    found = options(__doc__)
+    found.add_argument("--completion", type=int, default=32, help="tokens of every completion")
+    found.add_argument("--layers", type=int, default=12)
+    found.add_argument("--steps", type=int, default=3, help="timed steps; one before and one after are not")
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    given = parser().parse_args(arguments)
+    vocabularies = VOCABULARIES
+    if given.smoke:
+        given.layers, given.completion, given.steps, vocabularies = 2, 2, 1, (1_000,)
     os.environ |= QUIET
 
-    backbone = sum(p.numel() for p in fresh_model(8, arguments.layers).parameters()) / 1e6
+    backbone = sum(p.numel() for p in fresh_model(8, given.layers).parameters()) / 1e6
     title = (
-        f"{date.today()}, commit {git_commit()}, {', '.join(f'{name} {version(name)}' for name in LIBRARIES)}; "
-        f"{torch.cuda.get_device_name() if CUDA else platform.machine() + ' CPU'}, {torch.get_num_threads()} thread(s), "
         f"{'bfloat16' if CUDA else 'float32'}; backbone {backbone:.1f}M parameters, {SEQUENCES} sequences of {PROMPT_TOKENS} + "
-        f"{arguments.completion} tokens a step, {arguments.steps} timed steps"
+        f"{given.completion} tokens per step, {given.steps} timed steps"
     )
     columns = (
         ("vocabulary", "case", "step, s", "ratio", "generation, s", "probes, s", "rest, s", "ratio of the rest"),
         ("vocabulary", "case", "extra memory, MiB", "ratio", "of it teacher, MiB", "peak resident, MiB"),
     )
-    rows: tuple[list[Row], list[Row]] = [], []
-    for vocabulary in VOCABULARIES[: 1 if arguments.quick else None]:
-        found = measure_all(vocabulary, arguments.layers, arguments.completion, arguments.steps)
-        for total, part in zip(rows, tables(vocabulary, found), strict=True):
+    rows: tuple[Rows, Rows] = [], []
+    for vocabulary in vocabularies:
+        measured = measure_all(vocabulary, given.layers, given.completion, given.steps)
+        for total, part in zip(rows, tables(vocabulary, measured), strict=True):
             total.extend(part)
-    lines, console = [title], Console(width=130)
-    console.print(title)
-    for header, body in zip(columns, rows, strict=True):
-        table = Table(*header)
-        for row in body:
-            table.add_row(*row)
-        console.print(table)
-        lines += ["", *("| " + " | ".join(row) + " |" for row in (header, ("---",) * len(header), *body))]
-    if arguments.out:
-        arguments.out.write_text("\n".join(lines) + "\n")
+    found = [Table(*parts) for parts in zip(("Time", "Memory"), columns, rows, strict=True)]
+    publish(given, "safesteer_step", title, found)
 
 
 if __name__ == "__main__":

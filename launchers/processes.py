@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from trainer.errors import Interrupted
-from trainer.survival.stopping import STOP_SIGNALS
+from trainer.stopping import STOP_SIGNALS
 
 _POLL = 0.1  # seconds
 

@@ -7,11 +7,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.warm.client import end_zygote
+
+# The models here are tiny: a second thread brings nothing, and waits by spinning where another process wants its core.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -34,6 +39,12 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _end_of_warm_runs() -> Iterator[None]:
+    yield
+    end_zygote()
+
+
 def start_keel(*overrides: str, cwd: Path, **environment: str) -> subprocess.Popen[str]:
     """`python -m trainer ...` as a user would start it."""
     return subprocess.Popen(
@@ -52,18 +63,6 @@ def keel(*overrides: str, cwd: Path, code: int = 0, **environment: str) -> str:
     output, _ = process.communicate(timeout=600)
     assert process.returncode == code, f"exit {process.returncode}, expected {code}:\n{output[-4000:]}"
     return output
-
-
-def stop_keel(*overrides: str, cwd: Path, metrics: Path, step: int) -> None:
-    """Starts it, and asks it to stop once this step stands in that file; fails the test unless it then exits with 75."""
-    process = start_keel(*overrides, cwd=cwd)
-    deadline = time.monotonic() + 200
-    while not (metrics.exists() and f'"step": {step}' in metrics.read_text()):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=200)
-    assert process.returncode == 75, output
 
 
 def losses(stage_dir: Path) -> list[float]:

@@ -10,15 +10,16 @@ import torch
 
 from trainer.chat import main
 from trainer.compose import composed
-from trainer.config.load import load_config, write_config
-from trainer.config.schema import ModelSection
+from trainer.config.run import write_config
+from trainer.config.sections import ModelSection
+from trainer.config.shipped import BASE_DIR
 from trainer.evaluation.generate import complete
+from trainer.load import load_config
 from trainer.methods.dsa import artifact
-from trainer.methods.dsa.config import AdapterConfig
+from trainer.methods.dsa.adapter_config import AdapterConfig
 from trainer.methods.dsa.factory import make_aligner, make_guardrail
 from trainer.models.fingerprint import base_fingerprint
 from trainer.models.load import load_model, load_tokenizer
-from trainer.sandbox import BASE_DIR
 
 QUESTION, OTHER = "what is 2 plus 3 ?", "say the last word of red green blue ."
 NEW = 8
@@ -35,10 +36,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def adapted(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def adapted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that left a guardrail, which finds every prompt unsafe by 0.731, and an untrained aligner."""
     run = tmp_path_factory.mktemp("adapted")
-    (run / "config.yaml").write_text((trained / "config.yaml").read_text())
+    write_config(load_config(composed(["experiment=dsa", "model=sandbox"])), run / "config.yaml")
     base = load_model(ModelSection(path=str(BASE_DIR), dtype="float32"), str(BASE_DIR))
     torch.manual_seed(0)
     guardrail = make_guardrail(AdapterConfig("plr"), base, ("prompt",))
@@ -136,6 +137,7 @@ def test_what_cannot_be_talked_to_is_explained(talk: Talk, adapted: Path, traine
     assert any("holds neither a run" in line for line in talk(tmp_path, code=2))
     (tmp_path / "config.yaml").write_text((trained / "config.yaml").read_text())
     assert any("stage sft has left no model" in line for line in talk(tmp_path, code=2))
+    (tmp_path / "config.yaml").write_text((adapted / "config.yaml").read_text())
     (tmp_path / "aligner").mkdir()
     facts = (adapted / "aligner" / artifact.FACTS).read_text()
     (tmp_path / "aligner" / artifact.FACTS).write_text(facts)

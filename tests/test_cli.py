@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import keel
+from trainer.__main__ import main
 
 QUICK = (
     "experiment=sft",
@@ -20,6 +23,16 @@ def test_help_lists_groups_and_examples(tmp_path: Path) -> None:
     output = keel("--help", cwd=tmp_path)
     assert "python -m trainer experiment=cosalign launcher.processes=2" in output
     assert "deepspeed: none, zero0, zero1, zero2, zero2_offload, zero3, zero3_offload" in output
+
+
+def test_options_of_hydra_that_lead_nowhere_are_refused_with_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, said in (
+        (["-sc", "install=bash"], "-sc: Hydra completes the names of scripts, not `python -m trainer`"),
+        (["--shell-completion", "query=bash"], "--shell-completion: Hydra completes"),
+        (["--experimental-rerun", "x.pickle"], "the same command again resumes a run"),
+    ):
+        assert main(arguments) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_every_problem_is_shown_before_anything_is_written(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ def test_a_wheel_carries_configs_and_base(tmp_path: Path) -> None:
     source, site = tmp_path / "source", tmp_path / "site"
     for name in ("trainer", "launchers", "conf", "hydra_plugins"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     pip = [sys.executable, "-m", "pip", "--quiet"]
     subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(source)], check=True)
@@ -27,8 +27,8 @@ def test_a_wheel_carries_configs_and_base(tmp_path: Path) -> None:
     outside.mkdir()
     environment = {**os.environ, "PYTHONPATH": str(site)}
     code = (
-        "import trainer, trainer.conf, launchers.processes; from trainer.sandbox import BASE_DIR; "
-        "print(trainer.__file__, trainer.conf.__file__, launchers.processes.__file__, BASE_DIR / 'model.safetensors')"
+        "import trainer, trainer.conf, trainer.kinds, launchers.slurm.section; from trainer.config.shipped import BASE_DIR; "
+        "print(trainer.__file__, trainer.conf.__file__, launchers.slurm.section.__file__, BASE_DIR / 'model.safetensors')"
     )
     found = subprocess.run(
         [sys.executable, "-c", code], cwd=outside, env=environment, capture_output=True, text=True, check=True

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from trainer import staging
-from trainer.config.load import load_config
+from launchers.local.section import LocalLauncher
+from launchers.slurm.section import SlurmLauncher
 from trainer.errors import ConfigError
-from trainer.staging import expanded, local_copy, scratch_of
+from trainer.models import local_copy as staging
+from trainer.models.local_copy import expanded, local_copy
 
-_COPY = "import sys; from trainer.staging import local_copy; print(local_copy(sys.argv[1], sys.argv[2]))"
+_COPY = "import sys; from trainer.models.local_copy import local_copy; print(local_copy(sys.argv[1], sys.argv[2]))"
 # The same, with every file taking its time, so that two processes meet in the middle of it.
 _SLOW = (
     """
@@ -143,9 +144,9 @@ def test_a_hub_name_that_is_nowhere_stays_as_it_is(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_staged_model_keeps_its_own_name(tmp_path: Path) -> None:
     """What is saved later must not point to one node's disk."""
-    from trainer.config.schema import ModelSection
+    from trainer.config.sections import ModelSection
+    from trainer.config.shipped import BASE_DIR
     from trainer.models.load import load_model
-    from trainer.sandbox import BASE_DIR
 
     model = load_model(ModelSection(dtype="float32"), str(BASE_DIR), scratch=str(tmp_path))
     assert model.name_or_path == str(BASE_DIR)
@@ -153,6 +154,5 @@ def test_a_staged_model_keeps_its_own_name(tmp_path: Path) -> None:
 
 
 def test_only_a_slurm_launcher_has_scratch() -> None:
-    run = {"run": {"name": "x"}, "method": {"name": "sft"}, "model": {"path": "sandbox"}, "data": {"format": "sandbox"}}
-    assert scratch_of(load_config(run)) is None
-    assert scratch_of(load_config({**run, "launcher": {"name": "slurm", "scratch": "$TMPDIR"}})) == "$TMPDIR"
+    assert LocalLauncher().scratch_directory is None
+    assert SlurmLauncher(name="slurm", scratch="$TMPDIR").scratch_directory == "$TMPDIR"

@@ -1,6 +1,6 @@
 """Train and evaluate: `python -m trainer experiment=cosalign launcher.processes=2`. `--help` shows what there is to set.
 
-Hydra composes once, here; for a sweep, once a run, in `trainer/sweep/`. Below that nothing has seen OmegaConf.
+Hydra composes once, here; for a sweep, once per run, in `trainer/sweep/`. Below that nothing has seen OmegaConf.
 """
 
 from __future__ import annotations
@@ -17,11 +17,21 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins.keel import KeelLauncher, OptunaSweeper
+from launchers.jobs import refuse_twice
 from trainer.compose import lenient, plain_values
 from trainer.ending import CONTINUES, KEYBOARD, explain
 from trainer.errors import ConfigError, KeelError
+from trainer.evaluation.report import print_report
+from trainer.job import run_in_job
+from trainer.pipeline.chain import chain
+from trainer.pipeline.run import carry_out, claim_directory, run_directory
 
 _FULL_ERROR = "HYDRA_FULL_ERROR"
+_NOT_HERE = {  # options of Hydra's own -> why they lead nowhere
+    "-sc": "Hydra completes the names of scripts, not `python -m trainer`; --help lists the groups and their options.",
+    "--experimental-rerun": "no jobs are pickled here; the same command again resumes a run.",
+}
+_NOT_HERE["--shell-completion"] = _NOT_HERE["-sc"]
 
 
 @hydra.main(version_base="1.3", config_path="pkg://trainer.conf", config_name="config")
@@ -36,45 +46,47 @@ def one_run(composed: DictConfig) -> None:
 
 
 def _start(composed: DictConfig) -> int:
-    from trainer.config.load import load_config
-    from trainer.config.schema import SlurmLauncher
-    from trainer.evaluation.report import print_report
-    from trainer.run import carry_out, claim_directory, run_directory, submits_to_slurm
+    from trainer.load import load_config  # heavy: --help does without
 
     config = load_config(plain_values(composed))
-    if submits_to_slurm(config):
-        from launchers.slurm.submit import how_to_follow, refuse_twice, submit_run
-
-        refuse_twice(run_directory(config))  # before on_existing=overwrite can delete what a job is working on
-        print(*how_to_follow(submit_run(config, claim_directory(config))), sep="\n", flush=True)
-    elif isinstance(config.launcher, SlurmLauncher):
-        from trainer.job import run_in_allocation
-
-        return run_in_allocation(config, claim_directory(config))
-    else:
-        print_report(carry_out(config))
+    scheduler = config.launcher.scheduler
+    if scheduler is None:
+        print_report(config, carry_out(config))
+        return 0
+    if scheduler.inside():
+        return run_in_job(config, claim_directory(config))
+    refuse_twice(scheduler, run_directory(config))  # before on_existing=overwrite can delete what a job is working on
+    submission = scheduler.submit(config, claim_directory(config), chain(config))
+    print(*scheduler.follow(submission), sep="\n", flush=True)
     return 0
 
 
 def main(arguments: list[str]) -> int:
     """Run the command. Returns the exit status, see `trainer/errors.py`."""
+    if refused := [f"{option}: {_NOT_HERE[option]}" for option in arguments if option in _NOT_HERE]:
+        return explain(ConfigError(refused))
     sys.argv[1:] = lenient(arguments)
     for plugin in (KeelLauncher, OptunaSweeper):  # Hydra's own search does not see into an editable install
         Plugins.instance().register(plugin)
-    in_full = os.environ.get(_FULL_ERROR) == "1"
+    before = os.environ.get(_FULL_ERROR)
     os.environ[_FULL_ERROR] = "1"  # Hydra then raises what went wrong; otherwise it prints it and exits with status 1
     try:
         one_run()
     except KeelError as error:
         return explain(error)
     except (HydraException, OmegaConfBaseException) as error:
-        if in_full:
+        if before == "1":
             raise
         causes = [str(part).strip() for part in (error, error.__cause__) if part is not None]
         return explain(ConfigError("\n".join(cause for cause in causes if cause)))
     except KeyboardInterrupt:
         print(f"\n{CONTINUES}", file=sys.stderr, flush=True)
         return KEYBOARD
+    finally:  # ranks and later commands of this process are not to see it
+        if before is None:
+            del os.environ[_FULL_ERROR]
+        else:
+            os.environ[_FULL_ERROR] = before
     return 0
 
 

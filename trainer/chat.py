@@ -14,17 +14,26 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from transformers import TextStreamer
 
-from trainer.config.load import read_config
-from trainer.config.schema import DsaMethod, ModelSection
-from trainer.config.trl_fields import section_of, training_stages
+from trainer.config.sections import ModelSection
+from trainer.dotted import resolve
 from trainer.ending import KEYBOARD, explain
 from trainer.errors import ArtifactError, ConfigError, KeelError
-from trainer.evaluation.generate import device_of_rank, stop_tokens
-from trainer.evaluation.items import Message
-from trainer.methods.dsa.stage_guardrail import PREFIX
-from trainer.models.load import MODEL_DIR, base_model_path, load_model, load_tokenizer
-from trainer.run import CONFIG
+from trainer.evaluation.generate import stop_tokens
+from trainer.items import Message
+from trainer.load import read_config
+from trainer.methods.dsa.aligner import Aligner
+from trainer.methods.dsa.artifact import load
+from trainer.methods.dsa.base import read
+from trainer.methods.dsa.gate import Gate
+from trainer.methods.dsa.inference import PROMPT, AlignedModel, Conversation, p_unsafe
+from trainer.methods.dsa.talk import Left
+from trainer.models.device import device_of_rank
+from trainer.models.fingerprint import base_fingerprint
+from trainer.models.load import load_model, load_tokenizer
+from trainer.pipeline.places import MODEL_DIR, base_model_path
+from trainer.pipeline.run import CONFIG
 
 HELP = """/strength X        how much of the aligner is mixed in: 0 is the base alone, 1 the aligner
 /targeted on|off   align only prompts that the guardrail finds unsafe
@@ -41,15 +50,14 @@ class Chat:
         self.strength, self.targeted, self.max_new_tokens = strength, False, max_new_tokens
         self.system: list[Message] = [] if system is None else [{"role": "system", "content": system}]
         self.console = Console()
-        section, path, adapters, self.ramp = _find(where)
+        section, path, left = _find(where)
+        self.ramp = left.ramp
         self.tokenizer = load_tokenizer(section, path)
         self.base = load_model(section, path).to(device).eval()
-        self.aligner, self.guardrail = _load_adapters(adapters, self.base, path)
+        self.aligner, self.guardrail = _load_adapters(left.adapters, self.base, path)
         self.reset()
 
     def reset(self) -> None:
-        from trainer.methods.dsa.inference import Conversation
-
         self.messages, self.conversation = list(self.system), Conversation()
 
     def note(self, text: str) -> None:
@@ -93,8 +101,6 @@ class Chat:
 
     def say(self, text: str) -> None:
         """Streams the reply to one message."""
-        from transformers import TextStreamer
-
         chat = [*self.messages, {"role": "user", "content": text}]
         encoded = self.tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True, return_tensors="pt")
         prompt = {name: encoded[name].to(self.base.device) for name in ("input_ids", "attention_mask")}
@@ -111,9 +117,6 @@ class Chat:
 
     def _prepared(self) -> tuple[Any, dict[str, Any]]:
         """What answers, and what its `generate` is told."""
-        from trainer.methods.dsa.gate import Gate
-        from trainer.methods.dsa.inference import AlignedModel
-
         if self.aligner is None:
             return self.base, {}
         strength: Any = self.strength
@@ -125,9 +128,6 @@ class Chat:
 
     def _facts(self, prompt: dict[str, Any]) -> str:
         """How the last reply came about: what the guardrail said of the prompt where it was asked, and the strength."""
-        from trainer.methods.dsa.base import read
-        from trainer.methods.dsa.inference import p_unsafe
-
         p, strength = self.conversation.p_unsafe, self.conversation.strength
         if self.aligner is None and self.guardrail is not None:
             p = p_unsafe(self.guardrail, read(self.base, **prompt, logits_to_keep=1).hidden_states, prompt["attention_mask"])
@@ -135,40 +135,24 @@ class Chat:
         return " · ".join([*said, *([] if strength is None else [f"strength {strength.item():g}"])])
 
 
-def _find(where: Path) -> tuple[ModelSection, str, list[Path], float]:
-    """The model's section of the config, where its weights are, the directories of its adapters (the last of a kind counts),
-    and the width of the ramp over which a guardrail turns alignment on."""
-    from trainer.methods.dsa.artifact import FACTS
-
+def _find(where: Path) -> tuple[ModelSection, str, Left]:
+    """The model's section of the config, where its weights are, and the adapters beside it."""
+    alone = Left([], 0.0)
     if not (where / CONFIG).exists():
         if not (where / "config.json").exists():
             raise ConfigError(f"{where}: holds neither a run ({CONFIG}) nor a model (config.json); give the directory of one.")
-        return ModelSection(path=str(where)), str(where), [], 0.0  # type: ignore[call-arg]  # pydantic's
+        return ModelSection(path=str(where)), str(where), alone  # type: ignore[call-arg]  # pydantic's
     config = read_config(where / CONFIG)
-    if facts := sorted([*where.glob(f"*/{FACTS}"), *where.glob(f"*/*/{FACTS}")], key=lambda path: path.stat().st_mtime):
-        targeted = config.method.targeted if isinstance(config.method, DsaMethod) else None
-        gates = [] if targeted is None else [path for path in facts if path.parent.name == PREFIX + targeted.guardrail]
-        return (
-            config.model,
-            base_model_path(config, where),
-            [path.parent for path in [*facts, *gates]],
-            0.0 if targeted is None else targeted.ramp,
-        )
-    if isinstance(config.method, DsaMethod):
-        raise ArtifactError(f"{where}: no adapter is trained yet; let the run go on, or give the directory of another.")
-    last = [stage for stage in training_stages(config) if section_of(stage) == stage][-1]  # the others are its ablations
+    if config.method.chat is not None:
+        return config.model, base_model_path(config, where), resolve(config.method.chat)(config, where)
+    last = [training.stage for training in config.training if not training.variant][-1]
     if not (model := where / last / MODEL_DIR).exists():
         raise ArtifactError(f"{where}: stage {last} has left no model; let the run finish, or give the directory of a model.")
-    return config.model, str(model), [], 0.0
+    return config.model, str(model), alone
 
 
 def _load_adapters(directories: Sequence[Path], base: Any, path: str) -> tuple[Any, Any]:
     """The last aligner and the last guardrail of prompts among them; None where there is none."""
-    from trainer.methods.dsa.aligner import Aligner
-    from trainer.methods.dsa.artifact import load
-    from trainer.methods.dsa.inference import PROMPT
-    from trainer.models.fingerprint import base_fingerprint
-
     found = [load(directory, base, base_fingerprint(path)) for directory in directories]
     aligners = [adapter for adapter in found if isinstance(adapter, Aligner)]
     guardrails = [adapter for adapter in found if not isinstance(adapter, Aligner) and PROMPT in adapter.labels]

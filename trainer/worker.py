@@ -16,7 +16,7 @@ import warnings
 from pathlib import Path
 
 from trainer.errors import Interrupted, KeelError
-from trainer.survival.stopping import Terminated, stop_request
+from trainer.stopping import Terminated, stop_request
 
 
 def _prepare_process(run_dir: Path, stage: str) -> None:
@@ -38,25 +38,6 @@ def _prepare_process(run_dir: Path, stage: str) -> None:
         os.environ["TQDM_DISABLE"] = "1"
     if sys.platform == "linux":  # do not outlive the launcher, however it dies
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1 = PR_SET_PDEATHSIG
-
-
-def _prepare_libraries(deepspeed: bool) -> None:
-    import datasets
-    import torch
-    import transformers
-
-    transformers.utils.logging.disable_progress_bar()  # loading and writing shards: seconds, and many bars
-    if int(os.environ["RANK"]) != 0 or not sys.stderr.isatty():
-        datasets.disable_progress_bars()
-    if int(os.environ["RANK"]) != 0:
-        transformers.utils.logging.set_verbosity_error()
-
-    if deepspeed and not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
-        from deepspeed import ops
-
-        # Compiling this op takes most of a minute at every start on CPU, and training never calls it.
-        ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 def _as_known(stage: str, error: BaseException) -> BaseException:
@@ -86,19 +67,9 @@ def main(run_dir: Path, stage_name: str) -> int:
     rank = int(os.environ["RANK"])
     try:
         _prepare_process(run_dir, stage_name)
-        from trainer.config.load import read_config
-        from trainer.config.zero import zero_stage
-        from trainer.doctor.preflight import preflight
-        from trainer.stages.chain import stage_named
-        from trainer.stages.context import StageContext
+        from trainer.rank import run_stage  # once signals are handled and output goes where it should
 
-        config = read_config(run_dir / "config.yaml")
-        stage = stage_named(config, stage_name)
-        _prepare_libraries(stage.trains or (stage.distributed and zero_stage(config) == 3))
-        with StageContext.of_this_process(config, run_dir, stage_name) as context:
-            if stage.distributed:
-                preflight(context)
-            stage.run(context)
+        run_stage(run_dir, stage_name)
     except BaseException as raised:
         error = _as_known(stage_name, raised)
         _write_error(run_dir / stage_name / "errors" / f"rank{rank}.json", rank, error)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from launchers.outcome import prepare_directories, reason_of
 from launchers.slurm.commands import show_job, slurm, this_job
@@ -14,15 +15,17 @@ from launchers.slurm.lost_node import wait_if_a_node_is_lost
 from launchers.slurm.ranks import free_port_from, rendezvous_port
 from launchers.slurm.render import job_environment, python_of
 from launchers.slurm.step import STOP_SIGNALS, Ended, run_step
-from trainer.config.schema import SlurmLauncher
 from trainer.errors import ConfigError, Interrupted, KeelError, StageFailed
+
+if TYPE_CHECKING:
+    from launchers.slurm.section import SlurmLauncher
 
 _EARLY = 60  # seconds: Slurm may send the signal before the time limit this much too soon
 _LAST_TASK_WAITS = 60  # seconds from the first task's orderly end to the others' death
 
 
 class AllocationLauncher:
-    """One srun a stage."""
+    """One srun per stage."""
 
     def __init__(self, settings: SlurmLauncher):
         self.settings = settings
@@ -61,7 +64,8 @@ class AllocationLauncher:
             "container-image": settings.container,
             "container-mounts": ",".join(settings.container_mounts) or None,
         }
-        python = [python_of(settings), "-m", "launchers.slurm.task", str(run_dir.absolute()), stage, settings.task]
+        python = [python_of(settings), "-m", "launchers.slurm.task", str(run_dir.absolute()), stage]
+        python += [settings.task, str(settings.grace)]
         return ["srun", *(f"--{key}={value}" for key, value in options.items() if value is not None), *python]
 
     def environment(self, stage_dir: Path, nodes: int, ranks: int) -> dict[str, str]:

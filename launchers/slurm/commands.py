@@ -17,7 +17,7 @@ _KEPT = ("SLURM_CONF", "SLURM_CLUSTERS")  # which cluster; everything else descr
 
 @dataclass(frozen=True)
 class Job:
-    """What `scontrol show job` says.
+    """What `scontrol show job JOB` says.
 
     Attributes:
         state: RUNNING, PENDING, COMPLETING, CANCELLED, ...
@@ -34,7 +34,7 @@ def slurm(arguments: Sequence[str], environment: Mapping[str, str] | None = None
     """The output of a Slurm command.
 
     Raises:
-        StageFailed: it is not installed here, did not answer, or refused; the text has its own words.
+        StageFailed: it is not installed here, did not answer, or refused; the text has its own message.
     """
     try:
         done = subprocess.run(
@@ -47,7 +47,7 @@ def slurm(arguments: Sequence[str], environment: Mapping[str, str] | None = None
     except subprocess.TimeoutExpired:
         raise StageFailed(f"{arguments[0]} got no answer in {_SECONDS} s; is the controller up? Try: scontrol ping") from None
     except subprocess.CalledProcessError as error:
-        said = error.stderr.strip() or f"exit code {error.returncode}, and no words"
+        said = error.stderr.strip() or f"exit code {error.returncode}, without a message"
         raise StageFailed(f"{arguments[0]} refused: {said}") from None
     return done.stdout.strip()
 

@@ -8,13 +8,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from trainer.config.schema import RunConfig, SlurmLauncher, StageSize
+from launchers.slurm.size import StageSize
+from trainer.config.stage import Stage
 from trainer.errors import ConfigError
-from trainer.stages.chain import chain
-from trainer.stages.stage import Stage
+
+if TYPE_CHECKING:
+    from launchers.slurm.section import SlurmLauncher
 
 _PLAIN = re.compile(r"^[\w@%+:,./=\[\]-]*$", re.ASCII)
 _OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
@@ -30,30 +33,28 @@ class JobSize:
     time: str
 
 
-def render_jobs(config: RunConfig, run_dir: Path) -> dict[str, str]:
+def render_jobs(settings: SlurmLauncher, name: str, run_dir: Path, stages: Sequence[Stage]) -> dict[str, str]:
     """The scripts that submitting this run writes into its directory: file name -> text, in order.
 
-    One job, or with `launcher.per_stage` one a stage.
+    One job, or with `launcher.per_stage` one per stage.
     """
-    settings = slurm_settings(config)
     if not settings.per_stage:
         command = ["-m", "trainer.job", str(run_dir.absolute())]
-        return {"job.sbatch": render(settings, config.run.name, whole_size(settings), run_dir / "slurm-%j.log", command)}
+        return {"job.sbatch": render(settings, name, whole_size(settings), run_dir / "slurm-%j.log", command)}
     return {
         f"job-{stage.name}.sbatch": render(
             settings,
-            f"{config.run.name}-{stage.name}",
+            f"{name}-{stage.name}",
             stage_size(settings, stage),
             run_dir / "slurm-%j.log",
             ["-m", "trainer.job", str(run_dir.absolute()), "--stage", stage.name],
         )
-        for stage in chain(config)
+        for stage in stages
     }
 
 
-def render_array(config: RunConfig, tasks: Path, count: int, sweep_dir: Path) -> str:
+def render_array(settings: SlurmLauncher, tasks: Path, count: int, sweep_dir: Path) -> str:
     """The script of a job array: element N carries out the run on line N (from 0) of the file `tasks`."""
-    settings = slurm_settings(config)
     throttle = f"%{settings.array_throttle}" if settings.array_throttle else ""
     return render(
         settings,
@@ -63,11 +64,6 @@ def render_array(config: RunConfig, tasks: Path, count: int, sweep_dir: Path) ->
         ["-m", "trainer.job", "--tasks", str(tasks.absolute())],
         array=f"0-{count - 1}{throttle}",
     )
-
-
-def slurm_settings(config: RunConfig) -> SlurmLauncher:
-    assert isinstance(config.launcher, SlurmLauncher), "a job script is rendered for launcher=slurm only"
-    return config.launcher
 
 
 def whole_size(settings: SlurmLauncher) -> JobSize:
@@ -94,7 +90,7 @@ def render(
 
     Args:
         log: where the job writes; sbatch's patterns (%j) in its last part stand.
-        array: indices of a job array, as for `sbatch --array`.
+        array: indices of a job array, as sbatch's `--array` takes them.
 
     Raises:
         ConfigError: a value that cannot stand in a script.

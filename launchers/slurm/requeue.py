@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from typing import TYPE_CHECKING
 
 from launchers.slurm.allocation import restarts
 from launchers.slurm.commands import show_job, slurm, this_job
-from trainer.config.schema import SlurmLauncher
 from trainer.errors import Interrupted, StageFailed
+
+if TYPE_CHECKING:
+    from launchers.slurm.section import SlurmLauncher
 
 _ENDING = 120  # seconds that Slurm may take to end a job that it has put back into the queue
 

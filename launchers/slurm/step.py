@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import IO
 
-from trainer.survival.stopping import STOP_SIGNALS
+from trainer.stopping import STOP_SIGNALS
 
 _POLL = 0.2  # seconds
 

@@ -1,6 +1,6 @@
-"""One Slurm task of a stage: `python -m launchers.slurm.task RUN_DIR STAGE rank|node`. Started by srun, never by hand.
+"""One Slurm task of a stage: `python -m launchers.slurm.task RUN_DIR STAGE rank|node GRACE`. Started by srun, never by hand.
 
-A `rank` becomes the worker itself, in this process; a `node` starts the ranks of its node and waits for them.
+A `rank` becomes the worker itself; a `node` starts the ranks of its node and waits for them.
 """
 
 from __future__ import annotations
@@ -13,40 +13,36 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from launchers.outcome import reason_of
+from launchers.processes import World, run_ranks
 from launchers.slurm.ranks import node_environment, task_environment
 from trainer.errors import Interrupted
+from trainer.record import write_json
+from trainer.stopping import STOP_SIGNALS
 
 
-def one_rank(run_dir: Path, stage: str) -> int:
-    os.environ.update(task_environment(os.environ))
-    from trainer.worker import main as work
+def one_rank(run_dir: Path, stage: str, _grace: float) -> int:
+    """Does not return: this process becomes the worker."""
+    worker = [sys.executable, "-m", "trainer.worker", str(run_dir), stage]
+    os.execve(sys.executable, worker, {**os.environ, **task_environment(os.environ)})
 
-    return work(run_dir, stage)
 
-
-def ranks_of_a_node(run_dir: Path, stage: str) -> int:
+def ranks_of_a_node(run_dir: Path, stage: str, grace: float) -> int:
     stopped = False
 
     def remember(_signum: int, _frame: FrameType | None) -> None:
         nonlocal stopped
         stopped = True
 
-    for number in (signal.SIGTERM, signal.SIGUSR2):  # until there are ranks to pass them on to
+    for number in STOP_SIGNALS:  # until there are ranks to pass them on to
         signal.signal(number, remember)
-    from launchers.outcome import reason_of
-    from launchers.processes import World, run_ranks
-    from launchers.slurm.render import slurm_settings
-    from trainer.config.load import read_config
-    from trainer.stages.manifest import write_json
-
     os.environ.update(node_environment(os.environ))
     local, size = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
     first = int(os.environ["SLURM_PROCID"]) * local
     world = World(local, size, first, os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
-    settings = slurm_settings(read_config(run_dir / "config.yaml"))
     if stopped:
         return Interrupted.exit_code
-    codes = run_ranks(run_dir, stage, world, settings.grace)
+    codes = run_ranks(run_dir, stage, world, grace)
     if not codes:
         return 0
     for rank, code in codes.items():
@@ -66,4 +62,4 @@ def killed(rank: int, number: int) -> dict[str, Any]:
 
 if __name__ == "__main__":
     start = {"rank": one_rank, "node": ranks_of_a_node}[sys.argv[3]]
-    sys.exit(start(Path(sys.argv[1]), sys.argv[2]))
+    sys.exit(start(Path(sys.argv[1]), sys.argv[2], float(sys.argv[4])))

@@ -1,4 +1,4 @@
-"""A real Slurm on this machine: munged, slurmctld and a slurmd a node, all below one directory and ended with it.
+"""A real Slurm on this machine: munged, slurmctld and a slurmd per node, all below one directory and ended with it.
 
 Nodes are called 127.0.0.1, 127.0.0.2, ...: names that connect with nothing in /etc/hosts. All of them share this machine's
 processors, whatever they claim to have. No root is needed.

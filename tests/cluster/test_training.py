@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from launchers.slurm.render import render, whole_size
+from launchers.slurm.section import SlurmLauncher
 from tests.cluster.slurm_lab import Cluster
-from tests.conftest import ROOT, keel, losses
-from trainer.config.schema import SlurmLauncher
+from tests.conftest import ROOT, losses
+from tests.warm.client import warm_keel
 
 pytestmark = pytest.mark.slow
 
@@ -70,14 +71,14 @@ def no_process_left(cluster: Cluster) -> None:
 def cosalign(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two processes on this machine, without Slurm."""
     cwd = tmp_path_factory.mktemp("local")
-    keel(*COSALIGN, "launcher.processes=2", cwd=cwd, OMP_NUM_THREADS="1")
+    warm_keel(*COSALIGN, "launcher.processes=2", cwd=cwd, OMP_NUM_THREADS="1")
     return cwd / "runs" / "cosalign"
 
 
 @pytest.fixture(scope="module")
 def sft(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cwd = tmp_path_factory.mktemp("local")
-    keel(*SFT, "launcher.processes=2", cwd=cwd, OMP_NUM_THREADS="1")
+    warm_keel(*SFT, "launcher.processes=2", cwd=cwd, OMP_NUM_THREADS="1")
     return cwd / "runs" / "sft"
 
 
@@ -93,14 +94,13 @@ def test_submitted_from_python_trains_on_two_nodes_as_on_one(cluster: Cluster, c
     no_process_left(cluster)
 
 
-def test_by_hand_with_sbatch_trains_the_same(cluster: Cluster, cosalign: Path, tmp_path: Path) -> None:
+def test_by_hand_with_sbatch_trains_the_same(cluster: Cluster, sft: Path, tmp_path: Path) -> None:
     python = f"PATH={Path(sys.executable).parent}:{cluster.environment['PATH']}"
     sbatch = ("sbatch", "--parsable", "--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=1", "--time=30")
-    job = cluster.run("env", python, *sbatch, str(ROOT / "slurm" / "train.sbatch"), *COSALIGN, NETWORK, cwd=tmp_path).strip()
+    job = cluster.run("env", python, *sbatch, str(ROOT / "slurm" / "train.sbatch"), *SFT, NETWORK, cwd=tmp_path).strip()
     fields = cluster.wait(job, seconds=400)
     assert fields["JobState"] == "COMPLETED", log_of(tmp_path)[-4000:]
-    for stage in ("sft", "dpo"):
-        assert losses(tmp_path / "runs" / "cosalign" / stage) == pytest.approx(losses(cosalign / stage), abs=SAME), stage
+    assert losses(tmp_path / "runs" / "sft" / "sft") == pytest.approx(losses(sft / "sft"), abs=SAME)
 
 
 def test_inside_salloc(cluster: Cluster, sft: Path, tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_inside_salloc(cluster: Cluster, sft: Path, tmp_path: Path) -> None:
     assert "the run asks for 3, and this allocation has 2 nodes" in output
 
 
-def test_a_task_a_node_starts_the_ranks_of_its_node(cluster: Cluster, sft: Path, tmp_path: Path) -> None:
+def test_one_task_per_node_starts_the_ranks_of_its_node(cluster: Cluster, sft: Path, tmp_path: Path) -> None:
     """With the model and the data copied to a directory of the node first."""
     four = (
         f"launcher.scratch={tmp_path / 'scratch'}",

@@ -17,17 +17,19 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.data.reading import read
 from trainer.compose import composed
-from trainer.config.load import load_config
-from trainer.config.schema import ModelSection, PreferenceData, RunConfig
-from trainer.config.trl_fields import accumulation_steps, stage_fields
-from trainer.data.preferences import read_preferences
+from trainer.config.run import RunConfig
+from trainer.config.sections import ModelSection
+from trainer.config.shipped import BASE_DIR
+from trainer.config.stage import Stage
+from trainer.config.training import accumulation_steps, stage_fields
 from trainer.errors import ArtifactError, ConfigError, DataError, KeelError
+from trainer.load import load_config
+from trainer.methods.pairs import stage as data_stage
 from trainer.models.load import load_model, load_tokenizer, write_fresh_model
-from trainer.run import CONFIG, claim_directory
-from trainer.sandbox import BASE_DIR
-from trainer.stages import data as data_stage
-from trainer.stages.context import StageContext
+from trainer.pipeline.context import StageContext
+from trainer.pipeline.run import CONFIG, claim_directory
 
 EXPERIMENTS = ("cosalign", "sft", "dpo", "safesteer")
 
@@ -51,7 +53,7 @@ BAD_CONFIGS = [
     # keys that do not exist: the nearest that does
     ("modle.path=sandbox", r"modle: unknown key; did you mean model\?"),
     ("model.pth=sandbox", r"model\.pth: unknown key; did you mean path\?"),
-    ("model.lora.rank=8", r"model\.lora\.rank: unknown key; (did you mean|known:) .*\br\b"),
+    ("model.lora.rank=8", r"model\.lora\.rank: unknown field of LoraConfig"),
     ("trainer.learning_rat=1e-3", r"trainer\.learning_rat: unknown field of SFTConfig; did you mean learning_rate\b"),
     ("experiment=dpo trainer.bta=0.1", r"trainer\.bta: unknown field of DPOConfig; did you mean beta\?"),
     ("deepspeed.zero_optimisation.stage=2", r"deepspeed\.zero_optimisation: unknown key; did you mean zero_optimization\?"),
@@ -88,7 +90,7 @@ BAD_CONFIGS = [
     # what this method, model or ZeRO stage does not have
     ("experiment=sft dpo.beta=0.1", r"dpo: method=sft has no dpo stage; remove this section"),
     ("experiment=sft evaluation.models=[sft_dpo]",
-     r"evaluation\.models: sft_dpo is the model of stage dpo, and method=sft has no such stage"),
+     r"evaluation\.models: unknown 'sft_dpo' with method=sft"),
     ("deepspeed=zero0 model.dtype=bfloat16", r"deepspeed: ZeRO stage 0 in bf16 .*; use deepspeed=zero1, .*float32"),
     ("deepspeed.zero_optimization.offload_param.device=cpu",
      r"deepspeed\.zero_optimization\.offload_param: needs ZeRO stage 3, this is 2; use deepspeed=zero3_offload"),
@@ -105,7 +107,7 @@ BAD_CONFIGS = [
     ("model.tokenizer=./no/such", r"model\.tokenizer: \./no/such does not exist"),
     ("data=preference", r"data\.path: data\.format=preference needs a file, a directory or a hub name"),
     ("data=preference data.path=./no/such.jsonl", r"data\.path: \./no/such\.jsonl does not exist"),
-    ("data.path=./some.jsonl", r"data\.path: data\.format=sandbox makes its own; remove the path or choose another"),
+    ("data.path=./some.jsonl", r"data\.path: data\.format=sandbox has no such key; remove it, or choose one that has it"),
     ("evaluation=cosalign_test", r"evaluation\.path: evaluation\.benchmark=cosalign_test needs the file with its prompts"),
     ("judge=model", r"judge\.path: judge=model needs the judge's model directory or hub name"),
     # where the run is written
@@ -132,12 +134,12 @@ def test_the_shipped_experiments_have_no_problem(experiment: str, preset: str, t
 
 def test_the_published_settings_are_those_of_the_paper(tmp_path: Path) -> None:
     config = load("experiment=paper/cosalign evaluation=none launcher.processes=8", tmp_path)
-    dpo = stage_fields(config, "dpo")
+    dpo = stage_fields(config, config.training[1])
     expected = {"beta": 0.1, "learning_rate": 5e-7, "optim": "rmsprop", "warmup_steps": 150, "num_train_epochs": 3}
     assert {name: dpo[name] for name in expected} == expected
     assert dpo["lr_scheduler_type"] == "constant_with_warmup"
     assert (dpo["max_length"], config.data.max_prompt_length, dpo["max_grad_norm"]) == (640, 512, 10.0)
-    assert dpo["per_device_train_batch_size"] * accumulation_steps(config, "dpo", 8) * 8 == 32
+    assert dpo["per_device_train_batch_size"] * accumulation_steps(config, config.training[1], 8) * 8 == 32
     assert config.model.path == "meta-llama/Llama-3.1-8B-Instruct"
     assert config.model.dtype == "bfloat16"
 
@@ -241,9 +243,9 @@ BAD_FILES = [
     ("a prompt without messages", "preference", "f.jsonl", jsonl(PAIR | {"prompt": []}),
      r"f\.jsonl: row 1: prompt must be text or a list of {role, content} messages"),
     ("a reply of two messages", "preference", "f.jsonl", jsonl(PAIR | {"chosen": [ASSISTANT, ASSISTANT]}),
-     r"f\.jsonl: row 1: chosen and rejected must be one assistant message each"),
+     r"f\.jsonl: row 1: chosen must be text or one assistant message"),
     ("a reply by the user", "preference", "f.jsonl", jsonl(PAIR | {"chosen": [USER]}),
-     r"f\.jsonl: row 1: chosen and rejected must be one assistant message each"),
+     r"f\.jsonl: row 1: chosen must be text or one assistant message"),
     ("a prompt that ends with a reply", "preference", "f.jsonl", jsonl(PAIR | {"prompt": [USER, ASSISTANT]}),
      r"f\.jsonl: row 1: prompt must end with a user"),
 ]
@@ -256,7 +258,7 @@ def test_a_bad_data_file_is_refused_by_name_and_row(
 ) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError) as caught:
-        read_preferences(PreferenceData(format=format_, path=str(tmp_path / name)))
+        read(format=format_, path=str(tmp_path / name))
     assert caught.value.exit_code == 2
     assert re.match(message, str(caught.value).removeprefix(f"{tmp_path}/"), re.DOTALL), str(caught.value)
 
@@ -264,21 +266,21 @@ def test_a_bad_data_file_is_refused_by_name_and_row(
 def test_a_directory_without_data_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("nothing to train on")
     with pytest.raises(DataError) as caught:
-        read_preferences(PreferenceData(format="preference", path=str(tmp_path)))
+        read(format="preference", path=str(tmp_path))
     assert str(caught.value).startswith(f"{tmp_path}: no data file here; accepted: .jsonl, .json, .csv, .parquet"), caught.value
 
 
 def test_a_directory_of_two_kinds_of_file_is_read_in_the_order_of_names(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").write_bytes(jsonl(PAIR))
     (tmp_path / "a.csv").write_text("prompt,chosen,rejected\nx,y,z\n")
-    pairs = read_preferences(PreferenceData(format="preference", path=str(tmp_path))).pairs
+    pairs = read(format="preference", path=str(tmp_path)).pairs
     assert [pair.chosen for pair in pairs] == ["y", "b"]
 
 
 def test_a_data_path_that_vanished_is_refused(tmp_path: Path) -> None:
     """The config was checked when the run started; the stage may start hours later."""
     with pytest.raises(DataError) as caught:
-        read_preferences(PreferenceData(format="preference", path=str(tmp_path / "gone.jsonl")))
+        read(format="preference", path=str(tmp_path / "gone.jsonl"))
     assert str(caught.value) == f"{tmp_path / 'gone.jsonl'}: does not exist."
 
 
@@ -292,7 +294,7 @@ def run_data_stage(rows: list[dict[str, Any]], tmp_path: Path, *overrides: str) 
     """Prompts of up to 19 tokens leave room for a response in 20. Returns the stage directory."""
     (tmp_path / "rows.jsonl").write_bytes(jsonl(*rows))
     wanted = ["data=preference", f"data.path={tmp_path / 'rows.jsonl'}", "trainer.max_length=20", *overrides]
-    context = StageContext(load(" ".join(wanted), tmp_path), tmp_path, "data", rank=0, world_size=1)
+    context = StageContext(load(" ".join(wanted), tmp_path), tmp_path, Stage("data", ""), rank=0, world_size=1)
     with context:
         data_stage.run(context)
     return context.stage_dir

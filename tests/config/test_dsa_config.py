@@ -7,17 +7,26 @@ from pathlib import Path
 import pytest
 
 from trainer.compose import composed
-from trainer.config.load import load_config
-from trainer.config.schema import RunConfig
-from trainer.config.trl_fields import training_stages
+from trainer.config.run import RunConfig
 from trainer.errors import ConfigError
-from trainer.methods.dsa.stage_guardrail import guardrail_stages
-from trainer.stages.chain import chain
-from trainer.stages.evaluate import contenders
+from trainer.evaluation.stage import contenders
+from trainer.load import load_config
+from trainer.methods.dsa.section import DsaMethod
+from trainer.pipeline.chain import chain
 
 
 def load(*overrides: str, experiment: str = "dsa_guardrails") -> RunConfig:
     return load_config(composed([f"experiment={experiment}", *overrides]))
+
+
+def training_stages(config: RunConfig) -> list[str]:
+    return [training.stage for training in config.training]
+
+
+def probabilities(config: RunConfig) -> list[str]:
+    """The stages that leave what a guardrail says."""
+    assert isinstance(config.method, DsaMethod)
+    return list(config.method.probabilities(config).values())
 
 
 def problems(*overrides: str, experiment: str = "dsa_guardrails") -> list[str]:
@@ -30,8 +39,8 @@ def problems(*overrides: str, experiment: str = "dsa_guardrails") -> list[str]:
     ("overrides", "said"),
     [
         (("data=sandbox",), "data.format: method=dsa cannot train on sandbox; it needs labelled texts"),
-        (("data.tests.mine=gone.jsonl",), "data.tests: the sandbox has its own test sets"),
-        (("data.path=gone.jsonl",), "data.path: data.format=sandbox_labelled makes its own"),
+        (("data.tests.mine=gone.jsonl",), "data.tests: data.format=sandbox_labelled has no such key"),
+        (("data.path=gone.jsonl",), "data.path: data.format=sandbox_labelled has no such key"),
         (("data=labelled", "data.path=.", "data.tests={}"), "data.tests: there is nothing to evaluate on"),
         (("data=labelled", "data.path=.", "data.tests.validation=."), "data.tests.validation: must be a plain name"),
         (("data=labelled", "data.path=.", "data.tests.mine=./gone"), "data.tests.mine: ./gone does not exist"),
@@ -58,8 +67,8 @@ def problems(*overrides: str, experiment: str = "dsa_guardrails") -> list[str]:
         (("guardrail.gradient_checkpointing=true",), "guardrail.gradient_checkpointing: is set by the method"),
         (("guardrail.label_smoothing_factor=0.1",), "guardrail.label_smoothing_factor: is set by nothing"),
         (("sft.learning_rate=1e-5",), "sft: method=dsa has no sft stage"),
-        (("evaluation.prompts=5",), "evaluation.prompts: unknown key"),
-        (("evaluation=sandbox_safety", "evaluation.models=[base,sft]"), "evaluation.models: sft is the model of stage sft"),
+        (("evaluation.prompts=5",), "evaluation.prompts: evaluation.benchmark=guardrails has no such key"),
+        (("evaluation=sandbox_safety", "evaluation.models=[base,sft]"), "evaluation.models: unknown 'sft' with method=dsa"),
         (
             ("launcher=slurm", "launcher.per_stage=true", "launcher.stages.features.nodes=1"),
             "launcher.stages.features: this run has no such stage",
@@ -102,7 +111,7 @@ def test_the_base_is_asked_before_anything_trains_and_is_not_a_stage_that_trains
     stages = {stage.name: stage for stage in chain(asked)}
     assert list(stages)[:3] == ["data", "guardrail_prompted", "features"]
     assert not stages["guardrail_prompted"].trains and "guardrail_prompted" not in training_stages(asked)
-    assert guardrail_stages(asked) == (*training_stages(asked), "guardrail_prompted")
+    assert probabilities(asked) == [*training_stages(asked), "guardrail_prompted"]
     assert "guardrail_prompted" in stages["evaluate"].after
     assert not any("guardrail_prompted" in stages[name].after for name in training_stages(asked))
 
@@ -159,7 +168,7 @@ def aligning(*overrides: str) -> RunConfig:
             ("data.preferences.format=preference", "+data.preferences.path=./gone"),
             "data.preferences.path: ./gone does not exist",
         ),
-        (("+data.preferences.path=./gone",), "data.preferences.path: data.preferences.format=sandbox_safety makes its own"),
+        (("+data.preferences.path=./gone",), "data.preferences.path: data.preferences.format=sandbox_safety has no such key"),
         (("method.targeted.guardrail=lts",), "method.targeted.guardrail: unknown 'lts'; did you mean lst"),
         (("method.targeted.maximum=0",), "method.targeted.maximum: Input should be greater than 0"),
         (("method.strengths=[]",), "method.strengths: must name at least one strength"),
@@ -167,11 +176,14 @@ def aligning(*overrides: str) -> RunConfig:
         (("method.strengths=[-0.5]",), "method.strengths.0: Input should be greater than or equal to 0"),
         (("+method.dpo_baselines.aligner={}",), "method.dpo_baselines.aligner: must be a plain name"),
         (("method.dpo_baselines.full.last_layers=2",), "method.dpo_baselines.full.last_layers: says where LoRA is"),
-        (("+method.dpo_baselines.lora.lora.rank=2",), "method.dpo_baselines.lora.lora.rank: unknown key"),
+        (("+method.dpo_baselines.lora.lora.rank=2",), "method.dpo_baselines.lora.lora.rank: unknown field of LoraConfig"),
         (("evaluation=guardrails",), "evaluation: guardrails does not ask the aligner anything"),
-        (("evaluation.models=[dsa_lambda_0.3]",), "evaluation.models: unknown 'dsa_lambda_0.3'; did you mean dsa_lambda_"),
-        (("evaluation.models=[sft]",), "evaluation.models: sft is the model of stage sft"),
-        (("distill.learning_rate=1e-5",), "distill: method=dsa has no distill stage"),
+        (
+            ("evaluation.models=[dsa_lambda_0.3]",),
+            "evaluation.models: unknown 'dsa_lambda_0.3' with method=dsa; did you mean dsa_lambda_",
+        ),
+        (("evaluation.models=[sft]",), "evaluation.models: unknown 'sft' with method=dsa"),
+        (("on_policy.learning_rate=1e-5",), "on_policy: method=dsa has no on_policy stage"),
     ],
 )
 def test_each_mistake_about_the_aligner_is_named_with_what_to_do(overrides: tuple[str, ...], said: str) -> None:

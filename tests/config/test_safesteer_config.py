@@ -8,11 +8,12 @@ import pytest
 from omegaconf import OmegaConf
 
 from trainer.compose import composed
-from trainer.config.load import load_config
-from trainer.config.schema import RunConfig, SafeSteerMethod
+from trainer.config.run import RunConfig
 from trainer.errors import ConfigError
-from trainer.stages.chain import chain
-from trainer.stages.evaluate import contenders
+from trainer.evaluation.stage import contenders
+from trainer.load import load_config
+from trainer.methods.safesteer.section import SafeSteerMethod
+from trainer.pipeline.chain import chain
 
 
 def load(*overrides: str) -> RunConfig:
@@ -32,15 +33,18 @@ def problems(*overrides: str) -> list[str]:
         (("method.teacher=shared",), "method.teacher: shared takes the student's weights without its adapter; set model.lora"),
         (("method.loss=slise",), "method.loss: Input should be 'slice'"),
         (("method.direction.max_kle=1",), "method.direction.max_kle: unknown key; did you mean max_kl"),
-        (("method.tokens.path=gone",), "method.tokens.path: gone is no directory"),
-        (("distill.temperature=0.7",), "distill.temperature: is set by the method"),
-        (("distill.use_vllm=true",), "distill.use_vllm: is set by nothing"),
-        (("distill.vllm_mode=server",), "distill.vllm_mode: is set by nothing"),
-        (("distill.beta=0.5",), "distill.beta: is set by method.loss"),
+        (("method.tokens.path=gone",), "method.tokens.path: gone is not a directory"),
+        (("on_policy.temperature=0.7",), "on_policy.temperature: is set by the method"),
+        (("on_policy.use_vllm=true",), "on_policy.use_vllm: is set by nothing"),
+        (("on_policy.vllm_mode=server",), "on_policy.vllm_mode: is set by nothing"),
+        (("on_policy.beta=0.5",), "on_policy.beta: is set by method.loss"),
         (("+sft.learning_rate=1e-5",), "sft: method=safesteer has no sft stage"),
         (("data.limit=3",), "data.limit: 3 prompts x method.rollouts=8 do not fill one step of 32 samples"),
-        (("evaluation.models=[base,sft]",), "evaluation.models: sft is the model of stage sft"),
-        (("evaluation.models=[base,safestear]",), "evaluation.models: unknown 'safestear'; did you mean safesteer?"),
+        (("evaluation.models=[base,sft]",), "evaluation.models: unknown 'sft' with method=safesteer"),
+        (
+            ("evaluation.models=[base,safestear]",),
+            "evaluation.models: unknown 'safestear' with method=safesteer; did you mean safesteer?",
+        ),
         (("evaluation=prompts",), "evaluation.attacks: there is nothing to ask"),
         (("method.ablations=[full_vocab,full_vocab]",), "method.ablations: names one twice"),
         (("method.system_prompt=no", "method.export_teacher=true"), "method.export_teacher: a teacher by system prompt"),
@@ -73,14 +77,14 @@ def test_each_published_model_has_its_published_values(
     overrides = ["experiment=paper/safesteer", f"model={model}", "evaluation=none", "launcher.processes=8"]
     config = load_config(composed([*overrides, f"data.harmful={tmp_path / 'harmful.json'}"]))
     assert isinstance(config.method, SafeSteerMethod)
-    assert config.distill["learning_rate"] == rate
+    assert config.section("on_policy")["learning_rate"] == rate
     assert (config.method.tokens.horizon, config.method.tokens.min_probability) == (horizon, least)
     assert (config.method.tokens.rollouts, config.method.tokens.votes, config.method.tokens.size) == (8, 200, 50)
     assert (config.method.rollouts, config.trainer["train_batch_size"], config.data.limit, config.seed) == (8, 32, 100, 42)  # type: ignore[union-attr]
 
 
 def test_a_model_that_was_not_published_needs_a_rate() -> None:
-    with pytest.raises(ConfigError, match=r"distill\.learning_rate: must be set"):
+    with pytest.raises(ConfigError, match=r"on_policy\.learning_rate: must be set"):
         load_config(composed(["experiment=paper/safesteer", "model=llama31_8b", "evaluation=none"]))
 
 
@@ -89,7 +93,7 @@ def test_an_ablation_changes_only_what_it_is_about() -> None:
         return {stage.name: stage.settings for stage in chain(load("method.ablations=[]", *overrides)) if stage.name != name}
 
     plain = inputs("evaluate")
-    for ablation, changed in (("full_vocab", {"distill"}), ("one_token", {"tokens"}), ("base_rollouts", {"tokens"})):
+    for ablation, changed in (("full_vocab", {"student"}), ("one_token", {"tokens"}), ("base_rollouts", {"tokens"})):
         ablated = inputs("evaluate", f"ablation={ablation}")
         assert {name for name in plain if plain[name] != ablated[name]} == changed, ablation
 

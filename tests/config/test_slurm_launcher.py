@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from launchers.slurm.times import seconds_of
 from tests.launchers.slurm_config import slurm_config
-from trainer.config.slurm_time import seconds_of
 from trainer.errors import ConfigError
 
 
@@ -30,7 +30,7 @@ def test_time_is_read_as_slurm_does(text: str, seconds: int | None) -> None:
             {"per_stage": True, "stages": {"sfd": {"nodes": 1}}},
             "launcher.stages.sfd: this run has no such stage; did you mean sft",
         ),
-        ({"stages": {"sft": {"nodes": 1}}}, "launcher.stages: sizes by stage need a job a stage"),
+        ({"stages": {"sft": {"nodes": 1}}}, "launcher.stages: sizes by stage need one job per stage"),
         ({"sbatch": ["-p gpu"]}, "'-p gpu' is not one option"),
         ({"sbatch": ["--comment=a\n#SBATCH --uid=0"]}, "is not one option"),
         ({"sbatch": ["--time=5"]}, "launcher.sbatch: --time is set from the launcher's own keys"),

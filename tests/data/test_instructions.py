@@ -12,7 +12,7 @@ import pytest
 
 from trainer.data.instructions import COLUMNS, draw, read_instructions
 from trainer.errors import DataError
-from trainer.evaluation.items import Item
+from trainer.items import Item
 from trainer.sandbox import requests
 from trainer.sandbox.benchmark import capability_items, safety_items, sandbox_items
 from trainer.sandbox.instructions import INSTRUCTIONS, mix_pairs, safety_pairs, sandbox_instructions

@@ -10,8 +10,21 @@ from typing import Any
 
 import pytest
 
-from trainer.data.labelled import LABELS, PROMPTS, RESPONSES, Labelled, read_labelled, split
+from trainer.data.formats.aegis import from_aegis
+from trainer.data.formats.beavertails import from_beavertails
+from trainer.data.formats.labelled import LABELS, PROMPTS, RESPONSES, from_labelled
+from trainer.data.formats.summedits import from_summedits
+from trainer.data.formats.toxigen import from_toxigen
+from trainer.data.labelled import Labelled, read_labelled, split
 from trainer.errors import DataError
+
+PARSERS = {
+    "toxigen": from_toxigen,
+    "aegis": from_aegis,
+    "beavertails": from_beavertails,
+    "summedits": from_summedits,
+    "labelled": from_labelled,
+}
 
 
 def write(path: Path, *rows: dict[str, Any]) -> str:
@@ -33,7 +46,7 @@ SUFFIXES = ("a.jsonl", "a.csv")  # csv knows no null, no number and no truth val
 def test_toxigen_text_is_toxic_from_a_mean_of_four(name: str, tmp_path: Path) -> None:
     scores = (1.0, 3.666666667, 4.0, 5.0)
     source = write(tmp_path / name, *({"text": f"t{s}", "target_group": "x", "toxicity_human": s} for s in scores))
-    rows = read_labelled(source, "toxigen")
+    rows = read_labelled(source, PARSERS["toxigen"])
     assert [row.prompt_label for row in rows] == [0, 0, 1, 1]
     assert rows[0] == Labelled("t1.0", None, 0, None)
 
@@ -45,7 +58,7 @@ def test_machine_written_toxigen_is_the_generation_with_the_label_of_its_prompt(
     made = [("one", 1), ("two", 0), ("", 1)]
     row = {"prompt": "- a\\n- b\\n-", "generation_method": "topk", "group": "x", "roberta_prediction": 0.9}
     source = write(tmp_path / name, *({**row, "generation": text, "prompt_label": label} for text, label in made))
-    assert read_labelled(source, "toxigen") == [Labelled("one", None, 1), Labelled("two", None, 0)]
+    assert read_labelled(source, PARSERS["toxigen"]) == [Labelled("one", None, 1), Labelled("two", None, 0)]
     assert "3 rows -> 2 labelled; left out 1 (no text)" in capsys.readouterr().out
 
 
@@ -66,7 +79,7 @@ def test_aegis_labels_prompts_and_responses(name: str, tmp_path: Path, capsys: p
     ]
     columns = ("prompt", "response", "prompt_label", "response_label")
     source = write(tmp_path / name, *({**AEGIS, **dict(zip(columns, row, strict=True))} for row in published))
-    assert read_labelled(source, "aegis") == [
+    assert read_labelled(source, PARSERS["aegis"]) == [
         Labelled("may i bake", "yes", 0, 0),
         Labelled("how to break it", "so", 1, 1),
         Labelled("how to bend it", "no", 1, 0),
@@ -88,7 +101,7 @@ def test_beavertails_labels_the_response_and_not_the_prompt(name: str, tmp_path:
         {**row, "response": "like this", "is_safe": True},  # another annotator
         {**row, "response": "like this", "is_safe": False},  # and a third
     )
-    assert read_labelled(source, "beavertails") == [
+    assert read_labelled(source, PARSERS["beavertails"]) == [
         Labelled("how to bend it", "like this", None, 1),
         Labelled("how to bend it", "do not", None, 0),
         Labelled("how to bend it", "like this", None, 0),
@@ -103,7 +116,7 @@ def test_an_inconsistent_summary_is_what_is_flagged(name: str, tmp_path: Path) -
         {"doc": "it rained", "summary": "rain", "label": 1},
         {"doc": "it rained", "summary": "snow", "label": 0},
     )
-    assert read_labelled(source, "summedits") == [
+    assert read_labelled(source, PARSERS["summedits"]) == [
         Labelled("it rained", "rain", None, 0),
         Labelled("it rained", "snow", None, 1),
     ]
@@ -114,13 +127,13 @@ def test_an_inconsistent_summary_is_what_is_flagged(name: str, tmp_path: Path) -
 @pytest.mark.parametrize("label", [*LABELS, "Label"])
 def test_text_and_label_are_found_under_their_usual_names(column: str, label: str, tmp_path: Path) -> None:
     source = write(tmp_path / "a.jsonl", {"id": 7, column: "a", label: 1}, {"id": 8, column: "b", label: 0})
-    assert read_labelled(source, "labelled") == [Labelled("a", None, 1), Labelled("b", None, 0)]
+    assert read_labelled(source, PARSERS["labelled"]) == [Labelled("a", None, 1), Labelled("b", None, 0)]
 
 
 @pytest.mark.parametrize("column", RESPONSES)
 def test_a_single_label_is_about_the_response_where_there_is_one(column: str, tmp_path: Path) -> None:
     source = write(tmp_path / "a.jsonl", {"prompt": "p", column: "r", "label": 1}, {"prompt": "p", column: None, "label": 1})
-    assert read_labelled(source, "labelled") == [Labelled("p", "r", None, 1), Labelled("p", None, 1, None)]
+    assert read_labelled(source, PARSERS["labelled"]) == [Labelled("p", "r", None, 1), Labelled("p", None, 1, None)]
 
 
 def test_both_labels_are_read_where_both_are_there(tmp_path: Path) -> None:
@@ -131,7 +144,7 @@ def test_both_labels_are_read_where_both_are_there(tmp_path: Path) -> None:
         {**row, "response_harm_label": "unharmful"},
         {**row, "response": None, "response_harm_label": None},
     )
-    assert read_labelled(source, "labelled") == [Labelled("p", "r", 1, 0), Labelled("p", None, 1, None)]
+    assert read_labelled(source, PARSERS["labelled"]) == [Labelled("p", "r", 1, 0), Labelled("p", None, 1, None)]
 
 
 @pytest.mark.parametrize(
@@ -139,8 +152,10 @@ def test_both_labels_are_read_where_both_are_there(tmp_path: Path) -> None:
     [(1, 1), (0, 0), (True, 1), (False, 0), (1.0, 1), ("1", 1), ("0", 0), ("Unsafe", 1), (" safe ", 0), ("TRUE", 1)],
 )
 def test_a_label_may_be_a_number_a_truth_value_or_a_word(value: Any, label: int, tmp_path: Path) -> None:
-    assert read_labelled(write(tmp_path / "a.jsonl", {"text": "a", "label": value}), "labelled")[0].prompt_label == label
-    flipped = read_labelled(write(tmp_path / "b.jsonl", {"text": "a", "is_safe": value}), "labelled")
+    assert (
+        read_labelled(write(tmp_path / "a.jsonl", {"text": "a", "label": value}), PARSERS["labelled"])[0].prompt_label == label
+    )
+    flipped = read_labelled(write(tmp_path / "b.jsonl", {"text": "a", "is_safe": value}), PARSERS["labelled"])
     assert flipped[0].prompt_label == 1 - label
 
 
@@ -150,23 +165,23 @@ def test_a_parquet_file_is_read_like_the_others(tmp_path: Path) -> None:
 
     table = pyarrow.table({"prompt": ["p", "q"], "response": ["r", None], "is_safe": [False, True]})
     pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
-    assert read_labelled(str(tmp_path), "labelled") == [Labelled("p", "r", None, 1), Labelled("q", None, 0, None)]
+    assert read_labelled(str(tmp_path), PARSERS["labelled"]) == [Labelled("p", "r", None, 1), Labelled("q", None, 0, None)]
 
 
 # ------------------------------------------------------------------------------------------------------- what is not kept
 def test_rows_that_say_nothing_are_left_out_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [("a", 1), ("a", 1), (" \n", 1), ("b", None), ("b", 0), (None, 0)]
     source = write(tmp_path / "a.jsonl", *({"text": text, "label": label} for text, label in rows))
-    assert read_labelled(source, "labelled") == [Labelled("a", None, 1), Labelled("b", None, 0)]
+    assert read_labelled(source, PARSERS["labelled"]) == [Labelled("a", None, 1), Labelled("b", None, 0)]
     assert "6 rows -> 2 labelled; left out 1 (duplicate), 2 (no text), 1 (no label)" in capsys.readouterr().out
-    assert read_labelled(source, "labelled", limit=1) == [Labelled("a", None, 1)]
+    assert read_labelled(source, PARSERS["labelled"], limit=1) == [Labelled("a", None, 1)]
     assert capsys.readouterr().out == ""
 
 
 def test_text_is_kept_as_it_stands(tmp_path: Path) -> None:
     texts = ["  two\nlines ", "42", "None", "ünd 漢字"]
     source = write(tmp_path / "a.jsonl", *({"text": t, "label": 0} for t in texts))
-    assert [row.prompt for row in read_labelled(source, "labelled")] == texts
+    assert [row.prompt for row in read_labelled(source, PARSERS["labelled"])] == texts
 
 
 @pytest.mark.parametrize(
@@ -191,7 +206,7 @@ def test_a_row_that_the_format_does_not_know_is_refused_where_it_stands(
 ) -> None:
     source = write(tmp_path / "a.jsonl", row)
     with pytest.raises(DataError, match=rf"a\.jsonl: row 1: {message}"):
-        read_labelled(source, format)
+        read_labelled(source, PARSERS[format])
 
 
 def test_a_file_of_which_nothing_is_left_is_refused(tmp_path: Path) -> None:
@@ -199,7 +214,7 @@ def test_a_file_of_which_nothing_is_left_is_refused(tmp_path: Path) -> None:
         tmp_path / "a.jsonl", {**AEGIS, "prompt": "REDACTED", "response": "", "prompt_label": "safe", "response_label": ""}
     )
     with pytest.raises(DataError, match=r"none of the 1 rows is usable: 1 \(redacted\)"):
-        read_labelled(source, "aegis")
+        read_labelled(source, PARSERS["aegis"])
 
 
 def test_the_split_of_a_hub_dataset_is_the_one_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,7 +225,7 @@ def test_the_split_of_a_hub_dataset_is_the_one_asked_for(monkeypatch: pytest.Mon
         return datasets.Dataset.from_dict(columns)
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    rows = read_labelled("someone/data", "beavertails", split="30k_test", limit=2)
+    rows = read_labelled("someone/data", PARSERS["beavertails"], split="30k_test", limit=2)
     assert rows == [Labelled("30k_test 0", "r", None, 0), Labelled("30k_test 1", "r", None, 1)]
 
 
@@ -228,7 +243,7 @@ def test_the_split_of_a_hub_dataset_is_the_one_asked_for(monkeypatch: pytest.Mon
     ],
 )
 def test_published_files_are_read_whole(file: str, format: str, rows: int, flagged: int, public_data: Path) -> None:
-    read = read_labelled(str(public_data / file), format)
+    read = read_labelled(str(public_data / file), PARSERS[format])
     labels = [row.prompt_label if row.response is None else row.response_label for row in read]
     assert (len(read), sum(label or 0 for label in labels)) == (rows, flagged)
 

@@ -13,19 +13,12 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from trainer.config.schema import PreferenceData
+from tests.data import reading
 from trainer.data.files import located
-from trainer.data.preferences import (
-    Preference,
-    Preferences,
-    dpo_examples,
-    from_cosalign,
-    from_preference,
-    from_transcripts,
-    parse_transcript,
-    read_preferences,
-    sft_examples,
-)
+from trainer.data.formats.cosalign import from_cosalign
+from trainer.data.formats.preference import from_preference
+from trainer.data.formats.transcripts import from_transcripts, parse_transcript
+from trainer.data.preferences import Preference, Preferences, dpo_examples, sft_examples
 from trainer.sandbox.candidates import synthesise
 
 HH_RLHF = Path(__file__).parents[2].parent / "shared" / "data" / "hh_rlhf"
@@ -46,7 +39,7 @@ def system(text: str) -> dict[str, str]:
 
 
 def read(path: Path, format_: Any = "preference", **more: Any) -> Preferences:
-    return read_preferences(PreferenceData(format=format_, path=str(path), **more))
+    return reading.read(format_, str(path), **more)
 
 
 # ------------------------------------------------------------------------------------------------------------ transcripts

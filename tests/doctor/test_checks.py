@@ -161,6 +161,6 @@ def test_marks_differ_without_colour() -> None:
     lines = [line.rstrip() for line in console.export_text().splitlines()]
     assert lines[0] == "✓ ranks           2"
     assert lines[1] == "! threads         many"
-    assert lines[3].startswith("✗ space           none none"), "one line a fact, however long"
+    assert lines[3].startswith("✗ space           none none"), "one line per fact, however long"
     assert lines[4] == "                  -> delete"
     assert lines[-1] == "1 fault"

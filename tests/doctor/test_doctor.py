@@ -23,7 +23,7 @@ def doctor(*overrides: str, cwd: Path) -> tuple[int, str]:
 
 
 @pytest.mark.slow
-def test_a_sound_machine_has_a_line_a_fact_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_sound_machine_has_one_line_per_fact_and_leaves_nothing(tmp_path: Path) -> None:
     code, output = doctor("launcher.processes=2", cwd=tmp_path)
     assert code == 0, output
     for fact in ("✓ ranks           2 ranks on 1 node", "sum right over gloo", "shipped with the package", "all well"):

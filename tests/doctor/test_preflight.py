@@ -11,16 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from trainer.config.load import load_config, write_config
+from trainer.config.run import write_config
+from trainer.load import load_config
 
 # A rank of a stage `sft`: the real preflight, then its outcome. The second and third argument say what to break.
 _RANK = """
 import json, os, sys, time
 from pathlib import Path
 import trainer.doctor.facts as facts, trainer.doctor.preflight as preflight, trainer.doctor.rendezvous as rendezvous
-from trainer.config.load import read_config
+from trainer.load import read_config
 from trainer.errors import KeelError
-from trainer.stages.context import StageContext
+from trainer.config.stage import Stage
+from trainer.pipeline.context import StageContext
 place, fault, rank = Path(sys.argv[1]), sys.argv[2], int(os.environ["RANK"])
 if fault == "versions" and rank == 1:
     true = facts.versions
@@ -33,7 +35,7 @@ if fault == "missing":
 config = read_config(Path(sys.argv[1]) / "config.yaml")
 os.chdir(place)
 try:
-    with StageContext.of_this_process(config, Path("run"), "sft") as context:
+    with StageContext.of_this_process(config, Path("run"), Stage("sft", "")) as context:
         preflight.preflight(context)
     print("PASSED", flush=True)
 except KeelError as error:
@@ -46,7 +48,10 @@ except KeelError as error:
 def ranks(tmp_path: Path, fault: str, present: int = 2, size: int = 2) -> list[tuple[int, str]]:
     """(exit code, output) of each rank that was started."""
     values = {"run": {"name": "x"}, "method": {"name": "sft"}, "model": {"path": "sandbox"}, "data": {"format": "sandbox"}}
-    write_config(load_config({**values, "launcher": {"name": "local", "processes": size}}), tmp_path / "config.yaml")
+    write_config(
+        load_config({**values, "launcher": {"name": "local", "processes": size}, "judge": {"name": "exact"}}),
+        tmp_path / "config.yaml",
+    )
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

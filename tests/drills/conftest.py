@@ -1,10 +1,23 @@
-"""Prints the table of drills after the tests."""
+"""Runs that drills are compared with, and the table of drills, printed after the tests."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from tests.drills.harness import TABLE
+import pytest
+
+from tests.drills.harness import EVALUATED, TABLE, undisturbed
+
+
+@pytest.fixture(scope="session")
+def undisturbed_zero2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return undisturbed(tmp_path_factory.mktemp("undisturbed-zero2"), "deepspeed=zero2", *EVALUATED)
+
+
+@pytest.fixture(scope="session")
+def undisturbed_zero3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return undisturbed(tmp_path_factory.mktemp("undisturbed-zero3"), "deepspeed=zero3", *EVALUATED)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import os
 import re
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from trainer.compose import composed
-from trainer.config.load import load_config
-from trainer.errors import KeelError
-from trainer.run import carry_out
-from trainer.survival.checkpoints import all_checkpoints, damage_in, read_manifest
+from tests.warm.client import start_warm
+from tests.warm.rank import NAME as RANK
+from trainer.checkpoints.store import all_checkpoints, damage_in, read_manifest
 
-INJECT = Path(__file__).parent / "inject"
 STEPS = 30
 SAVE_EVERY = 4
 
-# Two micro-batches a step on each of two ranks; every step logged; W&B offline, for its run id.
+# Two micro-batches per step on each of two ranks; every step logged; W&B offline, for its run id.
 ARGUMENTS = (
     "experiment=sft",
     "run.name=run",
@@ -40,8 +34,8 @@ ARGUMENTS = (
 EVALUATED = (  # what is evaluated, where `evaluation=none` does not leave it out
     "evaluation.models=[base,sft]",
     "evaluation.prompts=2",
-    "evaluation.capability_prompts=14",
-    "evaluation.over_refusal_prompts=6",
+    "evaluation.capability_prompts=7",
+    "evaluation.over_refusal_prompts=2",
     "evaluation.resamples=50",
     "generation.batch_size=2",
     "generation.max_new_tokens=8",
@@ -62,38 +56,27 @@ class Ended:
         return int(found.group(1)) if found else None
 
 
-def _drive(overrides: tuple[str, ...], cwd: Path, log: Path, environment: dict[str, str]) -> None:
-    """In a forked process: what `python -m trainer` does once it has composed, with its output in a file."""
-    os.setsid()
-    os.chdir(cwd)
-    os.environ.update(environment)
-    out = log.open("w")
-    os.dup2(out.fileno(), 1)
-    os.dup2(out.fileno(), 2)
-    sys.stdout = sys.stderr = out
-    code = 0
-    try:
-        carry_out(load_config(composed(overrides)))
-    except KeelError as error:
-        print(error, flush=True)
-        code = error.exit_code
-    sys.stdout.flush()
-    os._exit(code)
-
-
 def start(cwd: Path, *overrides: str, timeout: float = 240, **environment: str) -> Ended:
-    """Start the run of the drills and wait for its end. `environment`: DRILL_* variables, see inject/sitecustomize.py."""
+    """Start the run of the drills and wait for its end. `environment`: may hold a `moment`."""
     cwd.mkdir(exist_ok=True)
-    log = cwd / "output.txt"
     began = time.monotonic()
-    disturbed = {"PYTHONPATH": str(INJECT), **environment} if environment else {}
-    process = multiprocessing.get_context("fork").Process(
-        target=_drive, args=((*ARGUMENTS, *overrides), cwd, log, {"HF_HUB_OFFLINE": "1", **disturbed})
-    )
-    process.start()
-    process.join(timeout)
-    assert process.exitcode is not None, f"still running after {timeout} s:\n{log.read_text()[-3000:]}"
-    return Ended(process.exitcode, log.read_text(), time.monotonic() - began)
+    inject = "tests.drills.inject" if "DRILL_STAGE" in environment else None
+    process = start_warm(*ARGUMENTS, *overrides, cwd=cwd, inject=inject, **environment)
+    output, _ = process.communicate(timeout)
+    assert process.returncode is not None
+    return Ended(process.returncode, output, time.monotonic() - began)
+
+
+def undisturbed(cwd: Path, *overrides: str, **environment: str) -> Path:
+    """The run directory of one that nothing happens to."""
+    ended = start(cwd, *overrides, **environment)
+    assert ended.code == 0, ended.output[-3000:]
+    return cwd / "runs" / "run"
+
+
+def moment(phase: str, act: str, step: int = 0, stage: str = "sft") -> dict[str, str]:
+    """The environment in which something is done to a run: see inject.py."""
+    return {"DRILL_STAGE": stage, "DRILL_PHASE": phase, "DRILL_ACT": act, "DRILL_STEP": str(step)}
 
 
 def processes_of(cwd: Path) -> list[psutil.Process]:
@@ -102,7 +85,7 @@ def processes_of(cwd: Path) -> list[psutil.Process]:
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             ended = process.status() == psutil.STATUS_ZOMBIE
-            if "trainer.worker" in process.cmdline() and process.cwd() == str(cwd) and not ended:
+            if process.name() == RANK and process.cwd() == str(cwd) and not ended:
                 found.append(process)
     return found
 

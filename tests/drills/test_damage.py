@@ -11,25 +11,19 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import losses
-from tests.drills.harness import SAVE_EVERY, STEPS, TABLE, Row, newest_step, none_left, start
-from trainer.survival.checkpoints import all_checkpoints, read_manifest
-
-pytestmark = pytest.mark.slow
+from tests.drills.harness import SAVE_EVERY, STEPS, TABLE, Row, moment, newest_step, none_left, start
+from trainer.checkpoints.store import all_checkpoints, read_manifest
 
 PLAIN = ("deepspeed=zero2", "evaluation=none", "tracking.mode=disabled")
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    cwd = tmp_path_factory.mktemp("undisturbed")
-    ended = start(cwd, *PLAIN)
-    assert ended.code == 0, ended.output[-3000:]
-    return cwd / "runs" / "run" / "sft"
+def undisturbed(undisturbed_zero2: Path) -> Path:
+    return undisturbed_zero2 / "sft"
 
 
 def test_a_truncated_shard_is_named_and_passed_over(tmp_path: Path, undisturbed: Path) -> None:
-    moment = {"DRILL_STAGE": "sft", "DRILL_PHASE": "mid_step", "DRILL_ACT": "kill", "DRILL_STEP": "13"}
-    assert start(tmp_path, *PLAIN, **moment).code == 1
+    assert start(tmp_path, *PLAIN, **moment("mid_step", "kill", 13)).code == 1
     stage_dir = tmp_path / "runs" / "run" / "sft"
     newest = all_checkpoints(stage_dir / "checkpoints")[0]
     assert newest.name == "checkpoint-12"
@@ -65,9 +59,9 @@ def _fill(place: Path, leave: int) -> Path:
     return filler
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_run_before_a_checkpoint_is_half_written(small_disk: Path, undisturbed: Path) -> None:
-    moment = {"DRILL_STAGE": "sft", "DRILL_PHASE": "mid_step", "DRILL_ACT": "kill", "DRILL_STEP": "6"}
-    assert start(small_disk, *PLAIN, **moment).code == 1
+    assert start(small_disk, *PLAIN, **moment("mid_step", "kill", 6)).code == 1
     stage_dir = small_disk / "runs" / "run" / "sft"
     manifest = read_manifest(all_checkpoints(stage_dir / "checkpoints")[0])
     assert manifest is not None and manifest.step == 4
@@ -87,10 +81,10 @@ def test_a_full_disk_ends_the_run_before_a_checkpoint_is_half_written(small_disk
     TABLE.append(Row("disk full while saving", "zero2", "said so on all ranks; step 4 kept, losses equal"))
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_during_the_write_leaves_the_last_checkpoint(small_disk: Path, undisturbed: Path) -> None:
     """Somebody else takes the space between the check and the write."""
-    moment = {"DRILL_STAGE": "sft", "DRILL_PHASE": "save_begins", "DRILL_ACT": "fill"}
-    ended = start(small_disk, *PLAIN, **moment)
+    ended = start(small_disk, *PLAIN, **moment("save_begins", "fill"))
     assert ended.code == 1, ended.output[-3000:]
     assert none_left(small_disk)
     stage_dir = small_disk / "runs" / "run" / "sft"
@@ -102,10 +96,9 @@ def test_a_disk_that_fills_during_the_write_leaves_the_last_checkpoint(small_dis
     TABLE.append(Row("disk filled during the save", "zero2", "half a checkpoint never counted, losses equal"))
 
 
-@pytest.mark.parametrize("zero", ["zero2", "zero3"])
+@pytest.mark.parametrize("zero", ["zero2", pytest.param("zero3", marks=pytest.mark.slow)])
 def test_a_bad_batch_is_skipped_by_all_ranks(tmp_path: Path, zero: str) -> None:
-    moment = {"DRILL_STAGE": "sft", "DRILL_PHASE": "bad_loss", "DRILL_ACT": "nan", "DRILL_STEP": "5"}
-    ended = start(tmp_path, f"deepspeed={zero}", *PLAIN[1:], "survival.bad_loss=skip", **moment)
+    ended = start(tmp_path, f"deepspeed={zero}", *PLAIN[1:], "survival.bad_loss=skip", **moment("bad_loss", "nan", 5))
     assert ended.code == 0, ended.output[-3000:]
     assert "the loss of step 6 is nan on rank 1" in ended.output and "; skipped" in ended.output
     stage_dir = tmp_path / "runs" / "run" / "sft"
@@ -118,25 +111,25 @@ def test_a_bad_batch_is_skipped_by_all_ranks(tmp_path: Path, zero: str) -> None:
     TABLE.append(Row("a loss that is not a number, skip", zero, "batch saved and skipped by all ranks"))
 
 
+@pytest.mark.slow
 def test_a_bad_batch_stops_all_ranks_by_default(tmp_path: Path) -> None:
-    moment = {"DRILL_STAGE": "sft", "DRILL_PHASE": "bad_loss", "DRILL_ACT": "nan", "DRILL_STEP": "5"}
-    ended = start(tmp_path, *PLAIN, **moment)
+    ended = start(tmp_path, *PLAIN, **moment("bad_loss", "nan", 5))
     assert ended.code == 1
     assert "the loss of step 6 is nan on rank 1" in ended.output and "survival.bad_loss=skip" in ended.output
     assert newest_step(tmp_path / "runs" / "run" / "sft") == SAVE_EVERY
     TABLE.append(Row("a loss that is not a number, stop", "zero2", "batch saved; step 4 kept"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("act", "said"),
     [("stop", "did not answer at all: rank 1"), ("sleep", "rank 1 stood outside every collective:")],
 )
 def test_a_hung_rank_is_named_with_its_stack(tmp_path: Path, act: str, said: str) -> None:
-    moment = {"DRILL_STAGE": "sft", "DRILL_PHASE": "mid_step", "DRILL_ACT": act, "DRILL_STEP": "5"}
-    ended = start(tmp_path, *PLAIN, "survival.hang_timeout=5", "launcher.grace=1", **moment)
+    ended = start(tmp_path, *PLAIN, "survival.hang_timeout=5", "launcher.grace=1", **moment("mid_step", act, 5))
     assert ended.code == 1, ended.output[-3000:]
     assert "no step for" in ended.output and said in ended.output
-    assert ("sitecustomize.py" in ended.output) == (act == "sleep"), "the stack of the rank that held the others up"
+    assert ("inject.py" in ended.output) == (act == "sleep"), "the stack of the rank that held the others up"
     assert none_left(tmp_path)
     TABLE.append(
         Row(f"hung rank ({act.replace('stop', 'frozen').replace('sleep', 'busy')})", "zero2", "named within hang_timeout")

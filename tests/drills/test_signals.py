@@ -11,7 +11,19 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import losses, results
-from tests.drills.harness import EVALUATED, SAVE_EVERY, STEPS, TABLE, Ended, Row, newest_step, none_left, start, stray_wandb_ids
+from tests.drills.harness import (
+    EVALUATED,
+    SAVE_EVERY,
+    STEPS,
+    TABLE,
+    Ended,
+    Row,
+    moment,
+    newest_step,
+    none_left,
+    start,
+    stray_wandb_ids,
+)  # fmt: skip
 
 pytestmark = pytest.mark.slow
 
@@ -19,10 +31,9 @@ TOLERANCE = 1e-6  # of a loss; the same operations in the same order, so in fact
 CODES = {"kill": 1, "TERM": 75, "USR2": 75}
 ZERO = ("zero2", "zero3")
 
-# (phase, act, the step in which it happens); None before or after training. In this order a struck run goes forward.
+# (phase, act, the step in which it happens). In this order a struck run goes forward.
+BEFORE_TRAINING = [(phase, act, None) for phase in ("setup", "tokenising") for act in CODES]  # the same under every ZeRO stage
 DRILLS = [
-    *[("setup", act, None) for act in CODES],
-    *[("tokenising", act, None) for act in CODES],
     *[("mid_step", act, step) for act, step in zip(CODES, (6, 7, 9), strict=True)],
     *[("mid_accumulation", act, step) for act, step in zip(CODES, (11, 12, 14), strict=True)],
     *[("mid_save", act, step) for act, step in zip(CODES, (15, 17, 21), strict=True)],
@@ -45,21 +56,19 @@ class Campaign:
 
     def strike(self, phase: str, act: str, step: int | None) -> Ended:
         stage = "evaluate" if phase == "evaluation" else "sft"
-        moment = {"DRILL_STAGE": stage, "DRILL_PHASE": "mid_step" if phase == "last_step" else phase, "DRILL_ACT": act}
-        return start(self.cwd, f"deepspeed={self.zero}", *EVALUATED, **moment, DRILL_STEP=str(step or 0))
+        when = moment("mid_step" if phase == "last_step" else phase, act, step or 0, stage)
+        return start(self.cwd, f"deepspeed={self.zero}", *EVALUATED, **when)
 
 
-@pytest.fixture(scope="module", params=ZERO)
+@pytest.fixture(scope="module")
 def zero(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(zero: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    cwd = tmp_path_factory.mktemp(f"undisturbed-{zero}")
-    ended = start(cwd, f"deepspeed={zero}", *EVALUATED)
-    assert ended.code == 0, ended.output[-3000:]
-    return cwd / "runs" / "run"
+def undisturbed(zero: str, request: pytest.FixtureRequest) -> Path:
+    run_dir: Path = request.getfixturevalue(f"undisturbed_{zero}")
+    return run_dir
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +76,11 @@ def campaign(zero: str, tmp_path_factory: pytest.TempPathFactory) -> Campaign:
     return Campaign(zero, tmp_path_factory.mktemp(f"struck-{zero}"))
 
 
-@pytest.mark.parametrize(("phase", "act", "step"), DRILLS)
+@pytest.mark.parametrize(
+    ("zero", "phase", "act", "step"),
+    [("zero2", *drill) for drill in BEFORE_TRAINING] + [(zero, *drill) for zero in ZERO for drill in DRILLS],
+    indirect=["zero"],
+)
 def test_nothing_is_lost(campaign: Campaign, undisturbed: Path, phase: str, act: str, step: int | None) -> None:
     if phase == "last_step" and campaign.expected == STEPS:  # the drill before stopped after it: back to before it
         for checkpoint in (campaign.run_dir / "sft" / "checkpoints").glob(f"checkpoint-{STEPS}"):
@@ -80,6 +93,8 @@ def test_nothing_is_lost(campaign: Campaign, undisturbed: Path, phase: str, act:
         assert "rank 1 of 2 was killed by SIGKILL" in ended.output
     else:
         assert "the same command continues" in ended.output
+        if step is not None and phase != "last_step":
+            assert f"stopped by SIG{act} after step {newest_step(campaign.run_dir / 'sft')}, which is saved" in ended.output
     assert none_left(campaign.cwd), "ranks outlived the run"
     if phase != "evaluation" and phase != "setup" and phase != "tokenising":
         assert (ended.resumed_from or 0) == campaign.expected, "the start after the drill before did not resume where it should"
@@ -99,6 +114,7 @@ def test_nothing_is_lost(campaign: Campaign, undisturbed: Path, phase: str, act:
     )
 
 
+@pytest.mark.parametrize("zero", ZERO, indirect=True)
 def test_after_all_drills_the_run_is_the_undisturbed_one(campaign: Campaign, undisturbed: Path) -> None:
     ended = start(campaign.cwd, f"deepspeed={campaign.zero}", *EVALUATED)
     assert ended.code == 0, ended.output[-3000:]

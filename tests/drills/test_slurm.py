@@ -10,7 +10,7 @@ from tests.cluster.conftest import cluster  # noqa: F401  # the same fixture
 from tests.cluster.slurm_lab import Cluster
 from tests.cluster.test_training import TWO_NODES, ended_well, log_of, no_process_left, submit, until
 from tests.conftest import losses
-from tests.drills.harness import ARGUMENTS, SAVE_EVERY, TABLE, Row, newest_step, start, stray_wandb_ids
+from tests.drills.harness import ARGUMENTS, SAVE_EVERY, TABLE, Row, newest_step, stray_wandb_ids, undisturbed
 
 pytestmark = pytest.mark.slow
 
@@ -18,11 +18,10 @@ ON_CLUSTER = (*(a for a in ARGUMENTS if not a.startswith("launcher.")), *TWO_NOD
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def expected(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
     cwd = tmp_path_factory.mktemp("undisturbed")
-    ended = start(cwd, "deepspeed=zero2", "evaluation=none", "trainer.max_steps=60", OMP_NUM_THREADS="1")
-    assert ended.code == 0, ended.output[-3000:]
-    return cwd / "runs" / "run" / "sft"
+    run_dir = undisturbed(cwd, "deepspeed=zero2", "evaluation=none", "trainer.max_steps=60", OMP_NUM_THREADS="1")
+    return losses(run_dir / "sft")
 
 
 def _saved(run_dir: Path) -> int:
@@ -31,7 +30,7 @@ def _saved(run_dir: Path) -> int:
 
 def test_a_node_that_dies_costs_only_the_steps_since_the_last_checkpoint(
     cluster: Cluster,  # noqa: F811  # only so that Slurm is there
-    undisturbed: Path,
+    expected: list[float],
     tmp_path: Path,
 ) -> None:
     with Cluster(nodes=3) as larger:  # 127.0.0.3 stands by
@@ -45,14 +44,14 @@ def test_a_node_that_dies_costs_only_the_steps_since_the_last_checkpoint(
         assert fields["NodeList"] == "127.0.0.[1,3]"
         no_process_left(larger)
     assert f"sft: resuming from step {kept} " in log_of(run_dir)
-    assert losses(run_dir / "sft") == pytest.approx(losses(undisturbed), abs=1e-6)
+    assert losses(run_dir / "sft") == pytest.approx(expected, abs=1e-6)
     assert not stray_wandb_ids(run_dir)
     TABLE.append(Row("a node's slurmd and tasks killed", "zero2", f"requeued by Slurm; step {kept} kept, losses equal"))
 
 
 def test_a_cancelled_job_saves_and_goes_on_only_when_submitted_again(
     cluster: Cluster,  # noqa: F811
-    undisturbed: Path,
+    expected: list[float],
     tmp_path: Path,
 ) -> None:
     (job,), _ = submit(cluster, tmp_path, *ON_CLUSTER, "deepspeed=zero2")
@@ -66,14 +65,14 @@ def test_a_cancelled_job_saves_and_goes_on_only_when_submitted_again(
     (again,), _ = submit(cluster, tmp_path, *ON_CLUSTER, "deepspeed=zero2")
     ended_well(cluster, again, run_dir)
     assert f"sft: resuming from step {kept} " in log_of(run_dir)
-    assert losses(run_dir / "sft") == pytest.approx(losses(undisturbed), abs=1e-6)
+    assert losses(run_dir / "sft") == pytest.approx(expected, abs=1e-6)
     assert not stray_wandb_ids(run_dir)
     TABLE.append(Row("scancel", "zero2", f"not requeued; step {kept} kept, losses equal"))
 
 
 def test_a_preempted_job_makes_room_and_comes_back(
     cluster: Cluster,  # noqa: F811
-    undisturbed: Path,
+    expected: list[float],
     tmp_path: Path,
 ) -> None:
     (job,), _ = submit(cluster, tmp_path, *ON_CLUSTER, "deepspeed=zero2", "launcher.partition=low")
@@ -87,5 +86,5 @@ def test_a_preempted_job_makes_room_and_comes_back(
     kept = _saved(run_dir)
     ended_well(cluster, job, run_dir)
     assert f"sft: resuming from step {kept} " in log_of(run_dir)
-    assert losses(run_dir / "sft") == pytest.approx(losses(undisturbed), abs=1e-6)
+    assert losses(run_dir / "sft") == pytest.approx(expected, abs=1e-6)
     TABLE.append(Row("preempted by a higher partition", "zero2", f"requeued by Slurm; step {kept} kept, losses equal"))

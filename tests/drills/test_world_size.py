@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import losses
-from tests.drills.harness import STEPS, TABLE, Row, none_left, start
+from tests.drills.harness import STEPS, TABLE, Row, moment, none_left, start, undisturbed
 
 pytestmark = pytest.mark.slow
 
@@ -17,20 +17,14 @@ STEADY = ("evaluation=none", "tracking.mode=disabled", "trainer.learning_rate=1e
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
-    cwd = tmp_path_factory.mktemp("undisturbed")
-    ended = start(cwd, "deepspeed=zero2", *STEADY)
-    assert ended.code == 0, ended.output[-3000:]
-    return losses(cwd / "runs" / "run" / "sft")
+def steady(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
+    return losses(undisturbed(tmp_path_factory.mktemp("undisturbed"), "deepspeed=zero2", *STEADY) / "sft")
 
 
 @pytest.mark.parametrize("zero", ["zero2", "zero3"])
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
-def test_resumed_on_another_number_of_ranks(
-    tmp_path: Path, undisturbed: list[float], zero: str, before: int, after: int
-) -> None:
-    moment = {"DRILL_STAGE": "sft", "DRILL_PHASE": "mid_step", "DRILL_ACT": "TERM", "DRILL_STEP": str(STRUCK)}
-    ended = start(tmp_path, f"deepspeed={zero}", f"launcher.processes={before}", *STEADY, **moment)
+def test_resumed_on_another_number_of_ranks(tmp_path: Path, steady: list[float], zero: str, before: int, after: int) -> None:
+    ended = start(tmp_path, f"deepspeed={zero}", f"launcher.processes={before}", *STEADY, **moment("mid_step", "TERM", STRUCK))
     assert ended.code == 75, ended.output[-3000:]
     ended = start(tmp_path, f"deepspeed={zero}", f"launcher.processes={after}", *STEADY)
     assert ended.code == 0, ended.output[-3000:]
@@ -39,7 +33,7 @@ def test_resumed_on_another_number_of_ranks(
     assert none_left(tmp_path)
     found = losses(tmp_path / "runs" / "run" / "sft")
     assert len(found) == STEPS
-    assert found == pytest.approx(undisturbed, abs=TOLERANCE)
-    assert max(undisturbed[STRUCK:]) - min(undisturbed[STRUCK:]) > 50 * TOLERANCE, "nothing happened after the change"
-    off = max(abs(a - b) for a, b in zip(found, undisturbed, strict=True))
+    assert found == pytest.approx(steady, abs=TOLERANCE)
+    assert max(steady[STRUCK:]) - min(steady[STRUCK:]) > 50 * TOLERANCE, "nothing happened after the change"
+    off = max(abs(a - b) for a, b in zip(found, steady, strict=True))
     TABLE.append(Row(f"{before} ranks, then {after}", zero, f"losses within {off:.0e}"))

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from trainer.evaluation.items import Item, Judgement
 from trainer.evaluation.metrics import Judged, compare
-from trainer.methods.cosalign.score import macro_average, paired_interval
+from trainer.evaluation.statistics import macro_average, paired_interval
+from trainer.items import Item, Judgement
 
 
 def judged(label: str, harmful: Sequence[bool], right: Sequence[bool], sets: int = 1) -> list[Judged]:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from trainer.evaluation.alignment import draw_alignment
-from trainer.methods.dsa import picture
+from trainer.methods.dsa import strengths
+from trainer.methods.dsa.strengths import draw_alignment
 
 
 def metric(value: float, low: float, high: float) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def test_safety_is_what_attacks_leave_and_strengths_are_told_from_other_models(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Any] = []
-    monkeypatch.setattr(picture, "draw_strengths", lambda *given: drawn.append(given))
+    monkeypatch.setattr(strengths, "draw_strengths", lambda *given: drawn.append(given))
     measured = {"asr": metric(0.2, 0.1, 0.4), "capability": metric(0.9, 0.8, 0.95)}
     assert draw_alignment({"base": measured, "dsa_lambda_0.5": measured, "sft": {}}, tmp_path) == tmp_path / "strengths.png"
     curve, others, _ = drawn[0]

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from launchers.slurm.render import render, render_array, render_jobs, whole_size
-from tests.launchers.slurm_config import slurm_config
-from trainer.config.schema import RunConfig, SlurmLauncher
+from launchers.slurm.render import render, render_array, whole_size
+from launchers.slurm.section import SlurmLauncher
+from tests.launchers.slurm_config import scripts_of, slurm_config, slurm_section
+from trainer.config.run import RunConfig
 from trainer.errors import ConfigError
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -34,19 +35,19 @@ CLUSTER = {
 
 
 def _gpu_multi_node() -> dict[str, str]:
-    return render_jobs(slurm_config(nodes=2, **CLUSTER), Path("/shared/runs/first"))
+    return scripts_of(slurm_config(nodes=2, **CLUSTER), Path("/shared/runs/first"))
 
 
 def _per_stage() -> dict[str, str]:
     stages = {"sft": {"nodes": 1}, "evaluate": {"nodes": 1, "gpus_per_node": 4, "time": "2:00:00"}, "data": {"time": "30"}}
     config = slurm_config(nodes=2, per_stage=True, stages=stages)
-    return render_jobs(config, Path("/shared/runs/first"))
+    return scripts_of(config, Path("/shared/runs/first"))
 
 
 def _array() -> dict[str, str]:
     sweep = Path("/shared/runs/seeds/sweep")
-    config = slurm_config(name="seeds/seed=0", array_throttle=4, task="node", gpus_per_node=2)
-    return {"array.sbatch": render_array(config, sweep / "array-1.tasks", 9, sweep)}
+    launcher = slurm_section(name="seeds/seed=0", array_throttle=4, task="node", gpus_per_node=2)
+    return {"array.sbatch": render_array(launcher, sweep / "array-1.tasks", 9, sweep)}
 
 
 @pytest.mark.parametrize(("kind", "scripts"), [("gpu", _gpu_multi_node), ("stages", _per_stage), ("array", _array)])
@@ -77,7 +78,7 @@ def test_no_value_reaches_the_shell(tmp_path: Path) -> None:
         partition=hostile,
     )
     run_dir = tmp_path / hostile
-    (script,) = render_jobs(config, run_dir).values()
+    (script,) = scripts_of(config, run_dir).values()
     subprocess.run(["bash", "-c", script], cwd=tmp_path, check=True, env={"PATH": os.environ["PATH"]})
     arguments, environment = json.loads(told.read_text())
     assert arguments == ["-m", "trainer.job", str(run_dir)]
@@ -87,7 +88,7 @@ def test_no_value_reaches_the_shell(tmp_path: Path) -> None:
 
 def test_module_names_are_words() -> None:
     config = slurm_config(modules=["cuda/12; touch owned", "$(id)"])
-    (script,) = render_jobs(config, Path("/runs/x")).values()
+    (script,) = scripts_of(config, Path("/runs/x")).values()
     assert "module load 'cuda/12; touch owned'\nmodule load '$(id)'\n" in script
 
 
@@ -101,7 +102,7 @@ def test_a_line_break_cannot_start_another_option(break_: str) -> None:
 
 def test_what_is_online_is_not_told_to_be_offline() -> None:
     def script(config: RunConfig) -> str:
-        return render_jobs(config, Path("/runs/x"))["job.sbatch"]
+        return scripts_of(config, Path("/runs/x"))["job.sbatch"]
 
     assert "export HF_HUB_OFFLINE=1" in script(slurm_config())
     assert "OFFLINE" not in script(slurm_config(offline=False))

@@ -7,16 +7,20 @@ from pathlib import Path
 import pytest
 
 from launchers.slurm.commands import outside_environment, this_job
-from launchers.slurm.submit import Submission, how_to_follow, submit_array, submit_run
-from tests.launchers.slurm_config import slurm_config
+from launchers.slurm.scheduler import SlurmScheduler
+from launchers.slurm.section import SlurmLauncher
+from launchers.slurm.submit import submit_array, submit_run
+from tests.launchers.slurm_config import slurm_config, slurm_section
+from trainer.config.bases import Submission
 from trainer.errors import ArtifactError, ConfigError, StageFailed
-from trainer.run import carry_out
+from trainer.pipeline.chain import chain
+from trainer.pipeline.run import carry_out
 
 
 def test_without_slurm_the_error_says_where_to_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(StageFailed, match="sbatch is not on PATH: there is no Slurm here"):
-        submit_run(slurm_config(), tmp_path)
+        submit_run(slurm_section(), "first", tmp_path, chain(slurm_config()))
     assert (tmp_path / "job.sbatch").exists(), "to look at, or to submit by hand"
     assert not (tmp_path / "jobs.jsonl").exists()
 
@@ -36,11 +40,12 @@ def test_an_element_of_an_array_is_not_the_whole_array() -> None:
 
 def test_a_sweep_is_not_made_of_stage_jobs(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"launcher\.per_stage"):
-        submit_array(slurm_config(per_stage=True), [tmp_path], tmp_path)
+        submit_array(slurm_section(per_stage=True), [tmp_path], tmp_path)
 
 
 def test_how_to_follow_several_jobs() -> None:
-    lines = how_to_follow(Submission(["7", "8"], [], ["/runs/a/slurm-7.log", "/runs/a/slurm-8.log"]))
+    submission = Submission(["7", "8"], [], ["/runs/a/slurm-7.log", "/runs/a/slurm-8.log"])
+    lines = SlurmScheduler(SlurmLauncher(name="slurm")).follow(submission)
     assert lines[0] == "submitted: job 7, 8"
     assert "squeue --jobs=7,8" in lines[1]
     assert lines[-1].endswith("scancel 7 8")

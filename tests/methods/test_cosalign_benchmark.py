@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from trainer.cosa.taxonomy import COSA, DRUGS, FINANCIAL, PRIVACY, VIOLENCE, WEAPONS
 from trainer.errors import DataError
-from trainer.methods.cosalign.benchmark import cosalign_test_items
-from trainer.methods.cosalign.taxonomy import COSA, DRUGS, FINANCIAL, PRIVACY, VIOLENCE, WEAPONS
+from trainer.evaluation.suites.cosalign_test import cosalign_test_items
 
 
 def row(**changes: Any) -> dict[str, Any]:
@@ -88,8 +88,8 @@ def test_the_seed_draws_the_wording_of_the_configs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("bad", "says"),
     [
-        ("{not json", ["is not JSON", "one JSON object a line"]),
-        ("[1]", ["is a JSON list", "one JSON object a line"]),
+        ("{not json", ["is not JSON", "one JSON object per line"]),
+        ("[1]", ["is a JSON list", "one JSON object per line"]),
         (
             {"prompt": "p", "mode": "x"},
             ["prompt_categories, situation missing", "the row has prompt, mode. Rename"],

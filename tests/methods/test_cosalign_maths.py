@@ -10,19 +10,13 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
+from trainer.cosa import taxonomy as cosa
+from trainer.cosa.pairing import Label, error_score, make_pairs
+from trainer.cosa.safety_config import MODES, TEMPLATES, Mode, free_form_safety_config, render_safety_config, sample_allowed
+from trainer.cosa.score import cosa_value
+from trainer.cosa.taxonomy import COSA, OTHER_HARMS, Taxonomy
 from trainer.errors import DataError
-from trainer.methods.cosalign import taxonomy as cosa
-from trainer.methods.cosalign.pairing import Label, error_score, make_pairs
-from trainer.methods.cosalign.safety_config import (
-    MODES,
-    TEMPLATES,
-    Mode,
-    free_form_safety_config,
-    render_safety_config,
-    sample_allowed,
-)
-from trainer.methods.cosalign.score import cosa_value, macro_average, macro_interval
-from trainer.methods.cosalign.taxonomy import COSA, OTHER_HARMS, Taxonomy
+from trainer.evaluation.statistics import macro_average, macro_interval
 from trainer.sandbox.world import SANDBOX_TAXONOMY, SANDBOX_TEMPLATES
 
 T = ("a", "b", "c", "d")  # the categories trained on

@@ -11,10 +11,11 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, DynamicCache
 
+from tests.methods.dsa_kinds import KINDS
 from tests.models.test_blocks import GROUPED, HIDDEN, LAYERS, VOCABULARY, tiny, tokens
 from trainer.errors import ConfigError
+from trainer.methods.dsa.adapter_config import ALIGNERS, AdapterConfig, head_size
 from trainer.methods.dsa.base import head_logits, is_causal, read
-from trainer.methods.dsa.config import ALIGNERS, KINDS, AdapterConfig, head_size
 from trainer.methods.dsa.factory import make_adapter, make_aligner, make_guardrail
 from trainer.methods.dsa.guardrail import Guardrail
 from trainer.methods.dsa.standalone import Standalone
@@ -446,8 +447,6 @@ def test_a_half_precision_base_serves_float32_adapters_and_half_precision_ones(k
         ("llama", {"kind": "lld", "last_layers": 4}, "last_layers 4, but the base has 3 blocks"),
         ("gpt2", {"kind": "lld"}, "GPT2LMHeadModel.* changes the input embeddings"),
         ("granite", {"kind": "lld"}, "GraniteForCausalLM.* changes the input embeddings"),
-        ("llama", {"kind": "lora"}, "adapter kind lora: unknown; known: plr, rtb, lst, lst_plus, lld"),
-        ("llama", {"kind": "lst", "every": 0}, "adapter lst: every=0: sizes are at least 1"),
     ],
 )
 def test_an_aligner_that_does_not_fit_is_refused_with_the_reason(family: str, config: dict[str, Any], why: str) -> None:
@@ -455,6 +454,15 @@ def test_an_aligner_that_does_not_fit_is_refused_with_the_reason(family: str, co
     model = encoder() if family == "bert" else base(family, **scaled)
     with pytest.raises(ConfigError, match=why):
         make_aligner(AdapterConfig(**config), model)
+
+
+@pytest.mark.parametrize(
+    ("config", "why"),
+    [({"kind": "lora"}, "should be 'plr', 'rtb', 'lst', 'lst_plus' or 'lld'"), ({"kind": "lst", "every": 0}, "greater than 0")],
+)
+def test_an_adapter_of_no_kind_or_size_cannot_be_made(config: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        AdapterConfig(**config)
 
 
 def test_an_encoders_last_layers_are_refused_as_a_guardrail_too() -> None:

@@ -21,14 +21,14 @@ from trl import DPOConfig, DPOTrainer
 
 from tests.methods.test_dsa_adapters import shaken
 from tests.models.test_blocks import LAYERS, tiny
+from trainer.config.shipped import BASE_DIR
 from trainer.errors import ArtifactError, ConfigError
+from trainer.methods.dsa.adapter_config import ALIGNERS, AdapterConfig
 from trainer.methods.dsa.aligner import Aligner
 from trainer.methods.dsa.artifact import FACTS, WEIGHTS, load
 from trainer.methods.dsa.base import read
-from trainer.methods.dsa.config import ALIGNERS, AdapterConfig
 from trainer.methods.dsa.dpo import AlignerDPOTrainer
 from trainer.methods.dsa.factory import make_aligner
-from trainer.sandbox import BASE_DIR
 
 BASE = "0123456789abcdef"
 BETA = 0.1

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import torch
 
+from tests.methods.dsa_kinds import KINDS
 from tests.methods.test_dsa_adapters import SMALL, base, hidden_of, shaken
 from tests.models.test_blocks import tokens
 from trainer.errors import ArtifactError, ConfigError
+from trainer.methods.dsa.adapter_config import ALIGNERS, AdapterConfig
 from trainer.methods.dsa.artifact import FACTS, WEIGHTS, Adapters, load, save
 from trainer.methods.dsa.base import read
-from trainer.methods.dsa.config import ALIGNERS, KINDS, AdapterConfig
 from trainer.methods.dsa.factory import make_aligner, make_guardrail
 from trainer.models.fingerprint import base_fingerprint
 
@@ -81,7 +82,7 @@ def changed_facts(directory: Path, **changes: Any) -> None:
         (lambda d: (d / FACTS).write_text("{"), "holds no whole adapter"),
         (lambda d: (d / FACTS).write_text("[]"), "holds no whole adapter"),
         (lambda d: changed_facts(d, role="judge"), "its role is judge"),
-        (lambda d: changed_facts(d, config={"kind": "lora"}), "adapter kind lora: unknown"),
+        (lambda d: changed_facts(d, config={"kind": "lora"}), "should be 'plr', 'rtb', 'lst', 'lst_plus' or 'lld'"),
         (lambda d: changed_facts(d, config={"kind": "lst", "reduction": 2}), "the weights are not those of its adapter.json"),
     ],
 )

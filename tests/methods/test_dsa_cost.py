@@ -12,8 +12,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from tests.methods.test_dsa_adapters import SMALL, base, hidden_of
 from tests.models.test_blocks import HIDDEN, LAYERS, VOCABULARY, tokens
+from trainer.methods.dsa.adapter_config import ALIGNERS, AdapterConfig
 from trainer.methods.dsa.base import BaseSizes, head_logits
-from trainer.methods.dsa.config import ALIGNERS, AdapterConfig
 from trainer.methods.dsa.cost import adapter_flops, adapter_parameters, aligner_cost, base_cost, guardrail_cost
 from trainer.methods.dsa.factory import make_adapter, make_aligner, make_guardrail
 from trainer.methods.dsa.standalone import Standalone, matched_width
@@ -23,7 +23,7 @@ MORE = [*SMALL.values(), AdapterConfig("plr"), AdapterConfig("lst", reduction=4,
 
 
 def counted(call: Any) -> float:
-    """Operations a token; attention in plain matrix products, which the counter sees."""
+    """Operations per token; attention in plain matrix products, which the counter sees."""
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         call()
     return counter.get_total_flops() / TOKENS

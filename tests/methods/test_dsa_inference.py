@@ -13,8 +13,8 @@ from torch import Tensor
 
 from tests.models.test_blocks import VOCABULARY, tiny
 from trainer.errors import ConfigError
+from trainer.methods.dsa.adapter_config import AdapterConfig
 from trainer.methods.dsa.base import head_logits, read
-from trainer.methods.dsa.config import AdapterConfig
 from trainer.methods.dsa.factory import make_aligner, make_guardrail
 from trainer.methods.dsa.gate import Gate
 from trainer.methods.dsa.inference import AlignedModel, Conversation, mix
@@ -198,7 +198,7 @@ def test_the_guardrail_decides_each_row_in_the_pass_that_reads_the_prompt(kind: 
     tau = p.median().item()
     with calls(model.base) as passes:
         found = reply(model, inputs, alignment_strength=Gate(tau, maximum=0.9), conversation=turn)
-    assert len(passes) == NEW  # one a token, none for the guardrail
+    assert len(passes) == NEW  # one per token, none for the guardrail
     assert turn.p_unsafe is not None and turn.strength is not None
     torch.testing.assert_close(turn.p_unsafe, p)
     assert sorted(turn.strength.tolist()) == pytest.approx([0, 0.9, 0.9])

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from trainer.config.schema import ModelSection, PromptedJudge
+from trainer.config.sections import ModelSection
+from trainer.config.shipped import BASE_DIR
 from trainer.data.labelled import Labelled
 from trainer.errors import ConfigError
+from trainer.methods.dsa.section import PromptedJudge
 from trainer.methods.dsa.stage_prompted import answer_tokens, p_unsafe, question
 from trainer.models.load import load_tokenizer
-from trainer.sandbox import BASE_DIR
 
 YES, NO = 2, 0
 

@@ -14,11 +14,10 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from trainer.config.schema import JudgeSection, ModelSection
+from trainer.config.sections import ModelSection
+from trainer.cosa.taxonomy import COSA, OTHER_HARMS, PRIVACY, SEXUAL, VIOLENCE
 from trainer.errors import ArtifactError, ConfigError
-from trainer.evaluation.items import Item, Judgement, Message
-from trainer.evaluation.metrics import Judged, score
-from trainer.methods.cosalign.model_judge import (
+from trainer.evaluation.judges.model import (
     ADDRESSED,
     RATING,
     RISKS,
@@ -29,7 +28,9 @@ from trainer.methods.cosalign.model_judge import (
     parse_risks,
     parse_yes_no,
 )
-from trainer.methods.cosalign.taxonomy import COSA, OTHER_HARMS, PRIVACY, SEXUAL, VIOLENCE
+from trainer.evaluation.judges.section import ModelJudgeSection
+from trainer.evaluation.metrics import Judged, score
+from trainer.items import Item, Judgement, Message
 from trainer.sandbox.tokenizer import build_tokenizer
 
 NONE: frozenset[str] = frozenset()
@@ -138,7 +139,7 @@ class ScriptedJudge(ModelJudge):
     """Stands for an 8B judge, which cannot exist here: replies come from a table, response -> question -> reply."""
 
     def __init__(self, table: dict[str, dict[str, str]]) -> None:
-        super().__init__(JudgeSection(name="model", path="absent"), ModelSection())
+        super().__init__(ModelJudgeSection(name="model", path="absent"), ModelSection())
         self.table = table
         self.asked: list[tuple[str, str]] = []
 
@@ -199,7 +200,7 @@ def tiny_judge(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_gibberish_of_a_real_model_is_counted_not_dropped(tiny_judge: str, capsys: pytest.CaptureFixture[str]) -> None:
-    judge = ModelJudge(JudgeSection(name="model", path=tiny_judge), ModelSection())
+    judge = ModelJudge(ModelJudgeSection(name="model", path=tiny_judge), ModelSection())
     items = cosa_items(3)
     responses = [f"response {i}" for i in range(3)]
     judgements = judge(items, responses)
@@ -219,7 +220,7 @@ def test_replies_come_in_the_order_of_the_chats(tiny_judge: str) -> None:
     chats = [[{"role": "user", "content": " ".join(words[i : i + length])}] for i, length in enumerate((1, 9, 3, 7, 5))]
 
     def judge(batch_size: int) -> ModelJudge:
-        return ModelJudge(JudgeSection(name="model", path=tiny_judge, batch_size=batch_size), ModelSection())
+        return ModelJudge(ModelJudgeSection(name="model", path=tiny_judge, batch_size=batch_size), ModelSection())
 
     alone = [judge(1).reply(question, [chat])[0] for chat in chats]
     assert len(set(alone)) == 5
@@ -228,7 +229,7 @@ def test_replies_come_in_the_order_of_the_chats(tiny_judge: str) -> None:
 
 
 def test_a_judge_that_cannot_be_loaded_is_named_when_first_asked(tmp_path: Path) -> None:
-    judge = ModelJudge(JudgeSection(name="model", path=str(tmp_path)), ModelSection())
+    judge = ModelJudge(ModelJudgeSection(name="model", path=str(tmp_path)), ModelSection())
     with pytest.raises(ConfigError, match=r"judge\.path: .*holds no tokenizer"):
         judge(cosa_items(1), ["r"])
     build_tokenizer().save_pretrained(tmp_path)

@@ -16,11 +16,11 @@ import torch.multiprocessing as multiprocessing
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from trainer.config.shipped import STEERABLE_DIR
 from trainer.errors import ArtifactError, ConfigError, StageFailed
 from trainer.methods.safesteer.direction import (
     Candidate,
     Direction,
-    Thresholds,
     candidate_directions,
     chat_of,
     divergence,
@@ -41,8 +41,8 @@ from trainer.methods.safesteer.refusal import (
     score,
     verify,
 )
+from trainer.methods.safesteer.section import DirectionSection
 from trainer.models.blocks import steered
-from trainer.sandbox import STEERABLE_DIR
 from trainer.sandbox.instructions import sandbox_instructions
 
 
@@ -68,7 +68,7 @@ def found() -> Direction:
     harmful, harmless = instructions()
     return find_direction(
         model, tokenizer, harmful[:64], harmless[:64], harmful[64:96], harmless[64:96], refusal(),
-        Thresholds(max_depth=1.0), 32, "base",
+        DirectionSection(max_depth=1.0), 32, "base",
     )  # fmt: skip
 
 
@@ -244,7 +244,7 @@ def test_the_lowest_bypass_among_the_admissible_wins() -> None:
         candidate(bypass=-5.0, induce=math.nan),
     ]
     admissible = [candidate(bypass=1.0), candidate(bypass=-2.0, position=-3), candidate(bypass=0.5)]
-    judged, best = select([*better, *admissible], 10, Thresholds())
+    judged, best = select([*better, *admissible], 10, DirectionSection())
     assert best == admissible[1]
     assert [c.dropped for c in judged] == [
         "kl > 0.1", "induce < 0", "layer >= 8 of 10", "not a number", "not a number", "not a number", None, None, None,
@@ -263,20 +263,20 @@ def test_the_lowest_bypass_among_the_admissible_wins() -> None:
     ],
 )
 def test_thresholds_hold_to_the_constant(changes: dict[str, Any], taken: bool) -> None:
-    judged, _ = select([candidate(bypass=5.0), candidate(**changes)], 28, Thresholds())
+    judged, _ = select([candidate(bypass=5.0), candidate(**changes)], 28, DirectionSection())
     assert (judged[1].dropped is None) == taken
 
 
 def test_other_thresholds_can_be_given() -> None:
     given = candidate(kl=0.3, induce=-2.0, layer=9)
-    _, best = select([given], 10, Thresholds(max_kl=0.5, min_induce=-3.0, max_depth=1.0))
+    _, best = select([given], 10, DirectionSection(max_kl=0.5, min_induce=-3.0, max_depth=1.0))
     assert best == given
 
 
 def test_where_nothing_survives_the_message_shows_the_best_candidates_and_why() -> None:
     many = [candidate(bypass=float(i), induce=-1.0, position=-i - 1) for i in range(50)] + [candidate(layer=9, bypass=math.nan)]
     with pytest.raises(StageFailed) as raised:
-        select(many, 10, Thresholds())
+        select(many, 10, DirectionSection())
     text = str(raised.value)
     assert "all 51 candidates are dropped" in text
     assert text.count("induce < 0") == 20  # the best of them, not all
@@ -300,7 +300,7 @@ def test_layers_that_cannot_be_taken_are_listed_and_not_run() -> None:
     harmful, harmless = instructions()
     candidates = find_direction(
         model, tokenizer, harmful[:64], harmless[:64], harmful[64:96], harmless[64:96], refusal(),
-        Thresholds(max_kl=math.inf, min_induce=-math.inf, max_depth=0.8), 32, "base",
+        DirectionSection(max_kl=math.inf, min_induce=-math.inf, max_depth=0.8), 32, "base",
     ).candidates  # fmt: skip
     assert len(candidates) == 2 * 4  # positions x layers
     late = [c for c in candidates if c.layer == 3]
@@ -340,7 +340,7 @@ def test_too_few_prompts_left_are_reported_with_the_numbers() -> None:
     _, harmless = instructions()
     with pytest.raises(StageFailed, match=r"train harmful 0 of 10 \(at least 8\), validation harmful 0 of 5 \(at least 4\)\. "):
         find_direction(
-            model, tokenizer, harmless[:10], harmless[:10], harmless[:5], harmless[:5], refusal(), Thresholds(), 8, "base"
+            model, tokenizer, harmless[:10], harmless[:10], harmless[:5], harmless[:5], refusal(), DirectionSection(), 8, "base"
         )
 
 
@@ -348,7 +348,7 @@ def test_the_length_of_a_direction_matters_to_what_is_added_and_not_to_what_is_r
     model, _ = base()
     directions = torch.randn(1, 4, 128, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     asked = prompts(instructions()[0][:4]), prompts(instructions()[1][:4])
-    once, thrice = (measure(model, s * directions, *asked, torch.tensor(refusal().ids), Thresholds()) for s in (1, 3))
+    once, thrice = (measure(model, s * directions, *asked, torch.tensor(refusal().ids), DirectionSection()) for s in (1, 3))
     for a, b in zip(once[:3], thrice[:3], strict=True):
         assert a.bypass == pytest.approx(b.bypass, abs=1e-4)
         assert a.kl == pytest.approx(b.kl, abs=1e-4)
@@ -425,7 +425,7 @@ def _small_run(model: Any, tokenizer: Any) -> Direction:
     tokens = find_refusal_tokens(model, tokenizer, *chats, batch_size=4)
     return find_direction(
         model, tokenizer, harmful[:HARMFUL], harmless[:HARMLESS], harmful[30:60], harmless[30:40], tokens,
-        Thresholds(max_depth=1.0), 4, "base",
+        DirectionSection(max_depth=1.0), 4, "base",
     )  # fmt: skip
 
 

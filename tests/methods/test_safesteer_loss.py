@@ -17,7 +17,8 @@ from trl.kernels.chunked_divergence import ChunkedDivergenceFunction
 
 from trainer.errors import ConfigError
 from trainer.methods.safesteer import loss as module
-from trainer.methods.safesteer.loss import Head, LossKind, Terms, localized_divergence, sequence_mean
+from trainer.methods.safesteer.loss import Head, Terms, localized_divergence, sequence_mean
+from trainer.methods.safesteer.losses import LossKind
 
 KINDS: tuple[LossKind, ...] = get_args(LossKind)
 N, V, H, HT, S = 11, 50, 7, 9, 6  # Ht: the teacher is wider

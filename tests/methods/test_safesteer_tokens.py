@@ -14,10 +14,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from trainer.config.shipped import BASE_DIR
 from trainer.errors import ArtifactError, ConfigError, StageFailed
 from trainer.methods.safesteer.rollouts import sample, seed_of
 from trainer.methods.safesteer.safety_tokens import SAFETY_TOKENS, SafetyTokens, Vote, collect, random_tokens, special_tokens
-from trainer.sandbox import BASE_DIR
 from trainer.sandbox.instructions import sandbox_instructions
 from trainer.sandbox.requests import REFUSAL
 

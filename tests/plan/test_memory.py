@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from trainer.config.schema import ModelSection
+from trainer.config.sections import ModelSection
+from trainer.config.stage import Rollout
+from trainer.methods.safesteer.losses import TILE_TOKENS, TILE_VOCABULARY
 from trainer.plan.memory import (
     Layout,
     Optimizer,
-    Rollout,
     bucket_bytes,
     estimate,
     gathered_bytes,
@@ -41,7 +42,7 @@ LAYOUT = Layout(
     eager=False, adapter_dropout=False, optimizer=Optimizer(), second_model=False, on_gpu=False,
 )  # fmt: skip
 
-ROLLOUT = Rollout(completion=32, samples=8, tiles=2, gathers=False)
+ROLLOUT = Rollout(completion=32, samples=8, tiles=2, tile_tokens=TILE_TOKENS, tile_words=TILE_VOCABULARY, gathers=False)
 ON_POLICY = replace(LAYOUT, length=64, second_model=True, rollout=ROLLOUT)
 
 
@@ -106,7 +107,7 @@ def test_the_loss_takes_what_trls_fused_head_allocates(dtype: torch.dtype) -> No
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("kind", "tiles"), [("slice", 2), ("full", 3)])
 def test_the_localized_loss_takes_what_it_allocates(dtype: torch.dtype, kind: Any, tiles: int) -> None:
-    from trainer.methods.safesteer.loss import TILE_VOCABULARY, Head, localized_divergence
+    from trainer.methods.safesteer.loss import Head, localized_divergence
 
     shape = replace(small(), vocabulary=2 * TILE_VOCABULARY)
     layout = replace(ON_POLICY, dtype_bytes=dtype.itemsize, rollout=replace(ROLLOUT, tiles=tiles))
@@ -164,7 +165,7 @@ def test_whole_weights_are_gathered_only_to_sample_and_only_where_that_is_wanted
 
 
 def test_model_states_are_what_deepspeed_estimates() -> None:
-    """Its estimators count 2 bytes a parameter, and 2 + 4 + 4 + 8 that are sharded, the fp32 gradients of the step among
+    """Its estimators count 2 bytes per parameter, and 2 + 4 + 4 + 8 that are sharded, the fp32 gradients of the step among
     them; for stage 3 they leave the 2 of the (sharded) weights out."""
     from deepspeed.runtime.zero.stage3 import estimate_zero3_model_states_mem_needs
     from deepspeed.runtime.zero.stage_1_and_2 import estimate_zero2_model_states_mem_needs

@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
-from launchers.slurm.render import render_jobs
-from tests.conftest import keel, losses
+from tests.conftest import losses
+from tests.launchers.slurm_config import scripts_of
+from tests.warm.client import warm_keel
 from trainer.compose import composed
-from trainer.config.load import load_config, to_mapping
-from trainer.config.schema import Gpu, RunConfig
-from trainer.config.trl_fields import accumulation_steps
+from trainer.config.run import RunConfig, to_mapping
+from trainer.config.sections import Gpu
+from trainer.config.training import accumulation_steps
 from trainer.errors import ConfigError
+from trainer.load import load_config
 from trainer.plan.__main__ import main
 from trainer.plan.advice import smallest_change
 from trainer.plan.devices import DEVICES, FRAGMENTATION, GIB, Device, usable
@@ -59,7 +61,7 @@ def test_the_papers_run_on_two_nodes_without_weights_data_or_a_hub(somewhere: Pa
     assert "8,030,261,248 parameters" in shown.out
     assert shown.out.count("32 = 1 x 2 x 16") == 2
     values = composed([*PAPER, *TRAIN_ONLY])
-    (script,) = render_jobs(load_config(values), Path("runs/paper-cosalign").absolute()).values()
+    (script,) = scripts_of(load_config(values), Path("runs/paper-cosalign").absolute()).values()
     assert script.rstrip() in shown.out
     assert max(len(line) for line in shown.out.splitlines() if "/" not in line) <= 100
     assert not list(somewhere.iterdir())
@@ -83,7 +85,7 @@ def test_the_sandbox_fits_on_this_machine_and_its_steps_are_counted(
 ) -> None:
     assert main(["experiment=cosalign", "data.prompts=40", "launcher.processes=2"]) == 0
     shown = capsys.readouterr().out
-    assert "unknown" not in shown.split("seconds a step")[0] and "sbatch" not in shown
+    assert "unknown" not in shown.split("seconds per step")[0] and "sbatch" not in shown
 
 
 def test_a_hub_model_without_a_shape_says_what_to_give(somewhere: Path) -> None:
@@ -116,7 +118,8 @@ def test_the_smallest_change_is_the_first_that_suffices() -> None:
     change = smallest_change(config, device)
     assert change is not None and change.overrides[0].startswith("trainer.per_device_train_batch_size=")
     assert len(change.overrides) == 1
-    assert accumulation_steps(change.config, "sft", 8) > accumulation_steps(config, "sft", 8)
+    sft = config.training[0]
+    assert accumulation_steps(change.config, sft, 8) > accumulation_steps(config, sft, 8)
     tiny = replace(device, memory=3.0)
     assert smallest_change(config, tiny) is None
 
@@ -133,7 +136,7 @@ def test_only_what_differs_from_the_defaults_is_listed() -> None:
 
 
 def test_a_shape_changes_no_fingerprint() -> None:
-    from trainer.stages.chain import chain
+    from trainer.pipeline.chain import chain
 
     plain = config_of("experiment=cosalign")
     values = to_mapping(plain)
@@ -143,11 +146,29 @@ def test_a_shape_changes_no_fingerprint() -> None:
 
 def test_training_takes_six_operations_a_weight_and_token_and_more_where_it_does_more() -> None:
     config = config_of(*PAPER, *TRAIN_ONLY)
-    shape, layout = shape_of(config.model), layout_of(config, "sft")
+    shape, layout = shape_of(config.model), layout_of(config, config.training[0])
     plain = flops_per_token(shape, replace(layout, checkpointing=False, length=1))
     multiplied = shape.parameters - shape.vocabulary * shape.hidden
     assert plain == pytest.approx(6 * multiplied, rel=1e-3)
     assert flops_per_token(shape, replace(layout, checkpointing=True, length=1)) == pytest.approx(plain * 4 / 3)
+    assert flops_per_token(shape, replace(layout, checkpointing=False, forwards=2, length=1)) == pytest.approx(plain * 5 / 3)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "second_model", "forwards"),
+    [
+        ((), False, 0),  # the reference's log-probabilities are computed once, before training
+        (("dpo.precompute_ref_log_probs=false",), True, 1),
+        (("model.lora.r=8",), False, 1),  # the model with its adapter disabled
+        (("model.lora.r=8", "dpo.precompute_ref_log_probs=true"), False, 0),
+    ],
+)
+def test_a_reference_takes_a_forward_pass_where_it_was_not_computed_before(
+    overrides: tuple[str, ...], second_model: bool, forwards: int
+) -> None:
+    config = config_of("experiment=dpo", *(f"++{override}" for override in overrides))
+    layout = layout_of(config, config.training[0])
+    assert (layout.second_model, layout.forwards) == (second_model, forwards)
 
 
 def test_the_signal_lead_is_compared_with_a_step_and_a_save(somewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -163,13 +184,13 @@ def test_the_signal_lead_is_compared_with_a_step_and_a_save(somewhere: Path, cap
 def test_ablations_that_are_alike_share_a_table(somewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["experiment=safesteer", "method.ablations=[full_vocab,forward_kl]"]) == 0
     shown = capsys.readouterr().out
-    assert shown.count("Memory a ") == 1 and "in each of 3 distill stages" in shown
+    assert shown.count("Memory per ") == 1 and "in each of 3 on_policy stages" in shown
     disk = make_plan(config_of("experiment=safesteer", "method.ablations=[full_vocab,forward_kl]")).disk_needed
     assert disk == pytest.approx(3 * make_plan(config_of("experiment=safesteer", "method.ablations=[]")).disk_needed)
 
 
 def test_a_distillation_has_the_length_of_prompt_and_completion_and_leaves_out_what_fills_no_step() -> None:
-    config = config_of(*SAFESTEER, "data.limit=101", "data.max_prompt_length=100", "distill.max_completion_length=60")
+    config = config_of(*SAFESTEER, "data.limit=101", "data.max_prompt_length=100", "on_policy.max_completion_length=60")
     (stage,) = make_plan(config).stages
     assert stage.layout.length == 160 and stage.layout.rollout is not None and stage.layout.rollout.completion == 60
     assert stage.schedule.steps == 101 * 8 // 32
@@ -223,21 +244,22 @@ def test_where_sampling_decides_the_peak_it_is_told_to_leave_the_weights_in_shar
     (stage,) = make_plan(config).stages
     assert stage.memory.peak_moment == "rollout"
     change = smallest_change(config, with_room_for(stage.memory.peak - GIB))
-    assert change is not None and change.overrides == ("distill.ds3_gather_for_generation=false",)
+    assert change is not None and change.overrides == ("on_policy.ds3_gather_for_generation=false",)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("zero", ["zero2", "zero3", "none"])
+@pytest.mark.parametrize("zero", ["zero2", *(pytest.param(name, marks=pytest.mark.slow) for name in ("zero3", "none"))])
 def test_steps_and_checkpoint_bytes_are_those_of_a_real_run(zero: str, tmp_path: Path) -> None:
     overrides = (
         "experiment=sft", f"deepspeed={zero}", "launcher.processes=2", "data.prompts=20", "evaluation=none",
         "trainer.save_steps=2", "trainer.logging_steps=1", "tracking.mode=disabled", "run.name=real",
     )  # fmt: skip
-    keel(*overrides, cwd=tmp_path)
+    warm_keel(*overrides, cwd=tmp_path)
     config = config_of(*overrides)
     (stage,) = make_plan(config).stages
     assert stage.schedule.steps == len(losses(tmp_path / "runs/real/sft"))
     assert stage.schedule.examples == json.loads((tmp_path / "runs/real/data/report.json").read_text())["examples"]["sft"]
     checkpoint = next(p for p in (tmp_path / "runs/real/sft/checkpoints").glob("checkpoint-*"))
     written = sum(p.stat().st_size for p in checkpoint.rglob("*") if p.is_file())
-    assert disk_of(config, "sft", shape_of(config.model), stage.layout).checkpoint == pytest.approx(written, rel=0.1)
+    assert disk_of(config, config.training[0], shape_of(config.model), stage.layout).checkpoint == pytest.approx(
+        written, rel=0.1
+    )

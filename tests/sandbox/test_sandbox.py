@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from trainer.data.preferences import COSALIGN_COLUMNS
-from trainer.evaluation.items import CONTENDERS, SHOTS, Item
+from trainer.config.shipped import BASE_DIR
+from trainer.cosa import taxonomy as cosa
+from trainer.cosa.pairing import Label, error_score
+from trainer.cosa.taxonomy import OTHER_HARMS
+from trainer.data.formats.cosalign import COLUMNS
+from trainer.evaluation.columns import SAFETY
 from trainer.evaluation.metrics import Judged, score
 from trainer.evaluation.report import results_table
-from trainer.methods.cosalign import taxonomy as cosa
-from trainer.methods.cosalign.pairing import Label, error_score
-from trainer.methods.cosalign.taxonomy import OTHER_HARMS
-from trainer.sandbox import BASE_DIR, requests
+from trainer.items import IN_CONTEXT, SHOTS, Item
+from trainer.sandbox import requests
 from trainer.sandbox.benchmark import SAFETY_CONFIGS, exact_judge, safety_items, sandbox_items
 from trainer.sandbox.candidates import candidates, synthesise, training_request
 from trainer.sandbox.instructions import mix_pairs, sandbox_instructions
@@ -30,7 +32,7 @@ from trainer.sandbox.world import SANDBOX_TAXONOMY, Thing, world
 CATEGORIES = (*SANDBOX_TAXONOMY.names, OTHER_HARMS)
 NONE: frozenset[str] = frozenset()
 PUBLISHED_COLUMNS = {
-    *COSALIGN_COLUMNS, "spec_i", "spec_j", "mode", "chosen_cat", "rejected_cat",
+    *COLUMNS, "spec_i", "spec_j", "mode", "chosen_cat", "rejected_cat",
     "chosen_category_error_score", "rejected_category_error_score",
 }  # fmt: skip
 
@@ -334,7 +336,7 @@ def test_both_benchmarks_ask_the_same_capability_tasks(safety: list[Item], items
 
 def test_the_safety_benchmark_shows_no_config(safety: list[Item]) -> None:
     for item in safety:
-        assert CONTENDERS["ica"].messages(item) == [{"role": "user", "content": item.prompt}]
+        assert IN_CONTEXT[1].messages(item) == [{"role": "user", "content": item.prompt}]
 
 
 def test_attacks_ask_for_held_out_risks_of_every_category_in_plain_and_other_words(safety: list[Item]) -> None:
@@ -385,7 +387,9 @@ def test_a_response_that_leaves_the_risk_out_is_no_successful_attack() -> None:
 def test_the_table_shows_the_attack_success_rate_where_attacks_were_made(safety: list[Item], items: list[Item]) -> None:
     def headers(asked: list[Item]) -> list[str]:
         metrics = measured(asked, [item.reference.answer for item in asked])
-        return [" ".join(str(c.header).split()) for c in results_table({"run": "r", "models": {"base": metrics}}).columns]
+        return [
+            " ".join(str(c.header).split()) for c in results_table({"run": "r", "models": {"base": metrics}}, SAFETY).columns
+        ]
 
     assert headers(safety) == ["model", "attack success ↓", "over- refusal ↓", "capabil- ity ↑"]
     assert not any("attack" in header for header in headers(items))
@@ -519,7 +523,7 @@ def test_nothing_the_sandbox_says_is_an_unknown_word(
     texts |= {text for row in mix_pairs(200, seed=0) for text in row.values()}
     texts |= {text for instructions in sandbox_instructions(seed=0) for text in instructions}
     texts |= {text for item in items for shown in item.demonstrations for text in shown}
-    texts |= {row[column] for row in rows for column in COSALIGN_COLUMNS}
+    texts |= {row[column] for row in rows for column in COLUMNS}
     texts |= {answer_make(i.reference.objects, i.allowed) for i in suite(items, "cosa") if i.reference.kind == "make"}
     unknown = tokenizer.convert_tokens_to_ids(SPECIAL["unk"])
     assert unknown in tokenizer("zeppelin")["input_ids"]  # the control

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from trainer.config.schema import SurvivalSection
+from trainer.config.sections import SurvivalSection
+from trainer.config.stage import Stage
 from trainer.errors import BadLoss
-from trainer.stages.context import StageContext
-from trainer.survival.bad_loss import LossGuard
+from trainer.pipeline.context import StageContext
+from trainer.training.loss_guard import LossGuard
 
 
 class Words:
@@ -44,7 +45,7 @@ class TrainerOfLosses:
 
 def guarded(tmp_path: Path, **settings: Any) -> tuple[TrainerOfLosses, LossGuard]:
     (tmp_path / "sft").mkdir()
-    context = StageContext(config=None, run_dir=tmp_path, stage="sft", rank=0, world_size=1)  # type: ignore[arg-type]
+    context = StageContext(config=None, run_dir=tmp_path, stage=Stage("sft", ""), rank=0, world_size=1)  # type: ignore[arg-type]
     trainer, guard = TrainerOfLosses(), LossGuard(context, SurvivalSection(**settings), Words())
     guard.attach(trainer)
     return trainer, guard

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from trainer.survival.checkpoints import (
+from trainer.checkpoints.start import prepare_start, read_start
+from trainer.checkpoints.store import (
     LATEST,
     MANIFEST,
     WRITING,
@@ -21,7 +22,6 @@ from trainer.survival.checkpoints import (
     read_manifest,
     remove_all_but,
 )
-from trainer.survival.start import prepare_start, read_start
 
 
 def write(directory: Path, step: int, world_size: int = 2, zero_stage: int | None = None) -> Path:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from trainer.survival.stopping import STOP_SIGNALS, StopRequest, Terminated
+from trainer.stopping import STOP_SIGNALS, StopRequest, Terminated
 
 
 @pytest.fixture

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trainer.config.load import load_config, write_config
-from trainer.config.schema import RunConfig
+from trainer.config.run import RunConfig, write_config
 from trainer.evaluation.report import RESULTS
-from trainer.run import CONFIG, run_directory
-from trainer.stages.chain import chain
-from trainer.stages.manifest import fingerprint_of, write_json, write_manifest
+from trainer.load import load_config
+from trainer.pipeline.chain import chain
+from trainer.pipeline.manifest import write_manifest
+from trainer.pipeline.run import CONFIG, run_directory
+from trainer.pipeline.work import inputs_of
+from trainer.record import fingerprint_of, write_json
 
 
 def run_config(runs: Path, name: str, **sections: Any) -> RunConfig:
@@ -23,7 +25,8 @@ def run_config(runs: Path, name: str, **sections: Any) -> RunConfig:
         "model": {"path": "sandbox"},
         "data": {"format": "sandbox"},
         "trainer": {"train_batch_size": 2, "per_device_train_batch_size": 2, "max_length": 256},
-        "evaluation": None,
+        "launcher": {"name": "local"},
+        "judge": {"name": "exact"},
     }
     return load_config(values | sections)
 
@@ -35,7 +38,7 @@ def finish(config: RunConfig, models: Mapping[str, Any] | None = None) -> None:
     write_config(config, run_dir / CONFIG)
     finished: dict[str, str] = {}
     for stage in chain(config):
-        inputs = stage.inputs(finished)
+        inputs = inputs_of(stage, finished)
         fingerprint = fingerprint_of({"stage": stage.name, "settings": stage.settings, "inputs": inputs})
         (run_dir / stage.name).mkdir(exist_ok=True)
         write_manifest(

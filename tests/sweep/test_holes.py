@@ -10,24 +10,28 @@ from typing import Any
 
 import pytest
 
-from launchers.slurm.submit import JOBS, Submission
+from launchers.jobs import JOBS
+from launchers.slurm.scheduler import SlurmScheduler
+from launchers.slurm.section import SlurmLauncher
 from tests.sweep.fabricate import finish, run_config
-from trainer.config.schema import RunConfig
+from trainer.config.bases import Submission
+from trainer.config.run import RunConfig
 from trainer.errors import ConfigError, StageFailed
-from trainer.run import CONFIG, claim_directory, is_finished
+from trainer.pipeline.run import CONFIG, claim_directory, is_finished
 from trainer.sweep import array
 from trainer.sweep.ledger import Ledger
 from trainer.sweep.points import Point
 
 
-class Queue:
+class Queue(SlurmScheduler):
     """Stands for Slurm: what it has, and what was submitted to it."""
 
     def __init__(self, *answers: dict[str, str]):
+        super().__init__(SlurmLauncher(name="slurm"))
         self.answers = list(answers)
         self.submitted: list[list[str]] = []
 
-    def active_jobs(self) -> dict[str, str]:
+    def active(self) -> dict[str, str]:
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if "silent" in answer:
             raise StageFailed("squeue did not answer")
@@ -39,11 +43,8 @@ class Queue:
 
 
 def queue(monkeypatch: pytest.MonkeyPatch, *answers: dict[str, str]) -> Queue:
-    fake = Queue(*answers)
-    monkeypatch.setattr(array, "active_jobs", fake.active_jobs)
-    monkeypatch.setattr(array, "submit_array", fake.submit_array)
     monkeypatch.setattr(array.time, "sleep", lambda _seconds: None)
-    return fake
+    return Queue(*answers)
 
 
 def points(runs: Path, count: int, **sections: Any) -> list[Point]:
@@ -69,7 +70,7 @@ def test_only_the_holes_are_submitted_as_one_array(
         claim_directory(point.config)
         record_job(point, job)
     ledger = Ledger(tmp_path / "base" / "sweep.jsonl")
-    array.submit(sweep, ledger, tmp_path / "base" / "sweep")
+    array.submit(slurm, sweep, ledger, tmp_path / "base" / "sweep")
     assert slurm.submitted == [["seed=2", "seed=4"]]
     found = {name: (entry.state, entry.job) for name, entry in ledger.entries().items()}
     assert found == {
@@ -91,7 +92,7 @@ def test_a_sweep_that_is_done_submits_nothing(tmp_path: Path, monkeypatch: pytes
     sweep = points(tmp_path, 2)
     for point in sweep:
         finish(point.config)
-    array.submit(sweep, Ledger(tmp_path / "base" / "sweep.jsonl"), tmp_path / "base" / "sweep")
+    array.submit(slurm, sweep, Ledger(tmp_path / "base" / "sweep.jsonl"), tmp_path / "base" / "sweep")
     assert slurm.submitted == []
 
 
@@ -100,7 +101,9 @@ def test_another_config_in_the_directories_is_refused_for_all_at_once(tmp_path: 
     for point in points(tmp_path, 2):
         finish(point.config)
     with pytest.raises(ConfigError) as caught:
-        array.submit(points(tmp_path, 2, data={"format": "sandbox", "prompts": 7}), Ledger(tmp_path / "l"), tmp_path / "s")
+        array.submit(
+            slurm, points(tmp_path, 2, data={"format": "sandbox", "prompts": 7}), Ledger(tmp_path / "l"), tmp_path / "s"
+        )
     assert len(caught.value.problems) == 2
     assert slurm.submitted == []
 
@@ -110,7 +113,7 @@ def test_runs_of_different_sizes_are_not_one_array(tmp_path: Path, monkeypatch: 
     first, second = points(tmp_path, 2)
     other = replace(second, config=run_config(tmp_path, "base/b", launcher={"name": "slurm", "gpus_per_node": 0, "mem": "8G"}))
     with pytest.raises(ConfigError, match="launcher: it differs between the runs"):
-        array.submit([first, other], Ledger(tmp_path / "l"), tmp_path / "s")
+        array.submit(slurm, [first, other], Ledger(tmp_path / "l"), tmp_path / "s")
     assert slurm.submitted == []
 
 
@@ -146,23 +149,23 @@ def test_a_plain_run_of_the_sweeps_name_leaves_the_sweep_alone(tmp_path: Path) -
 def test_waiting_ends_with_the_last_job_and_says_which_runs_are_not_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    queue(monkeypatch, {"50_0": "PENDING", "50_1": "RUNNING"}, {"silent": ""}, {"50_1": "RUNNING"}, {"60": "RUNNING"})
+    slurm = queue(monkeypatch, {"50_0": "PENDING", "50_1": "RUNNING"}, {"silent": ""}, {"50_1": "RUNNING"}, {"60": "RUNNING"})
     sweep = points(tmp_path, 2)
     for index, point in enumerate(sweep):
         record_job(point, f"50_{index}")
     finish(sweep[0].config)
     ledger = Ledger(tmp_path / "base" / "sweep.jsonl")
-    failures = array.wait_for(sweep, ledger)
+    failures = array.wait_for(slurm, sweep, ledger)
     assert list(failures) == ["seed=1"]
     assert "job 50_1 ended and the run is not done" in str(failures["seed=1"])
     assert {name: entry.state for name, entry in ledger.entries().items()} == {"seed=0": "done", "seed=1": "failed"}
-    assert "waiting for Slurm: 1 pending, 1 running\nwaiting for Slurm: 1 running\n" in capsys.readouterr().out
+    assert "waiting for jobs: 1 pending, 1 running\nwaiting for jobs: 1 running\n" in capsys.readouterr().out
 
 
 def test_waiting_ends_when_slurm_has_long_been_silent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    queue(monkeypatch, {"silent": ""})
+    slurm = queue(monkeypatch, {"silent": ""})
     with pytest.raises(StageFailed, match="did not answer"):
-        array.wait_for(points(tmp_path, 1), Ledger(tmp_path / "l"))
+        array.wait_for(slurm, points(tmp_path, 1), Ledger(tmp_path / "l"))
     assert "the jobs go on without this process" in capsys.readouterr().out

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from launchers.slurm import commands
+from launchers.slurm import scheduler
 from launchers.slurm.commands import Job
 from tests.sweep.fabricate import finish, run_config
-from trainer.config.load import write_config
+from trainer.config.run import write_config
 from trainer.errors import ArtifactError, StageFailed
-from trainer.run import CONFIG
+from trainer.pipeline.run import CONFIG
 from trainer.sweep.__main__ import main
 from trainer.sweep.ledger import Entry, Ledger
 from trainer.sweep.state import present_rows
+
+SLURM = {"name": "slurm", "gpus_per_node": 0}
 
 
 def test_the_last_line_on_a_point_holds_and_points_keep_their_order(tmp_path: Path) -> None:
@@ -37,11 +40,12 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
 
 
 def _sweep(tmp_path: Path, jobs: dict[str, str | None], state: str = "submitted") -> Ledger:
+    sections: dict[str, Any] = {"launcher": SLURM} if any(jobs.values()) else {"evaluation": {"benchmark": "sandbox"}}
     ledger = Ledger(tmp_path / "base" / "sweep.jsonl")
     for point, job in jobs.items():
         run_dir = tmp_path / "base" / point
         run_dir.mkdir(parents=True)
-        write_config(run_config(tmp_path, f"base/{point}"), run_dir / CONFIG)
+        write_config(run_config(tmp_path, f"base/{point}", **sections), run_dir / CONFIG)
         ledger.append(Entry(point, str(run_dir), [point], state, job))
     return ledger
 
@@ -49,7 +53,7 @@ def _sweep(tmp_path: Path, jobs: dict[str, str | None], state: str = "submitted"
 def test_states_come_from_the_runs_and_from_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     points = ("seed=0", "seed=1", "seed=2", "seed=3", "seed=4")
     ledger = _sweep(tmp_path, {point: f"7_{index}" for index, point in enumerate(points)})
-    finish(run_config(tmp_path, "base/seed=0"))
+    finish(run_config(tmp_path, "base/seed=0", launcher=SLURM))
     (tmp_path / "base" / "seed=4" / CONFIG).unlink()
 
     def show(job: str) -> Job:
@@ -57,8 +61,8 @@ def test_states_come_from_the_runs_and_from_slurm(tmp_path: Path, monkeypatch: p
             return Job("CANCELLED", True, None)
         raise StageFailed("Invalid job id specified")
 
-    monkeypatch.setattr(commands, "active_jobs", lambda: {"7_1": "RUNNING", "8": "PENDING"})
-    monkeypatch.setattr(commands, "show_job", show)
+    monkeypatch.setattr(scheduler, "active_jobs", lambda: {"7_1": "RUNNING", "8": "PENDING"})
+    monkeypatch.setattr(scheduler, "show_job", show)
     states = {row.point: row.state for row in present_rows(ledger)}
     assert states == {"seed=0": "done", "seed=1": "running", "seed=2": "cancelled", "seed=3": "failed", "seed=4": "missing"}
 
@@ -67,7 +71,7 @@ def test_away_from_the_cluster_the_table_says_so_and_stands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _sweep(tmp_path, {"seed=0": "7_0"})
-    finish(run_config(tmp_path, "base/seed=0"))
+    finish(run_config(tmp_path, "base/seed=0", launcher=SLURM))
     monkeypatch.setenv("PATH", str(tmp_path))  # no squeue
     assert main(tmp_path / "base") == 0
     printed = capsys.readouterr().out
@@ -78,7 +82,8 @@ def test_away_from_the_cluster_the_table_says_so_and_stands(
 def test_the_table_shows_the_metrics_of_the_last_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _sweep(tmp_path, {"seed=0": None, "seed=1": None}, state="failed")
     finish(
-        run_config(tmp_path, "base/seed=0"), {"base": {"capability": {"value": 0.1}}, "sft": {"capability": {"value": 0.625}}}
+        run_config(tmp_path, "base/seed=0", evaluation={"benchmark": "sandbox"}),
+        {"base": {"capability": {"value": 0.1}}, "sft": {"capability": {"value": 0.625}}},
     )
     assert main(tmp_path / "base") == 0
     printed = capsys.readouterr().out

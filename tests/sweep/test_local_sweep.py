@@ -1,4 +1,4 @@
-"""Sweeps on this machine, through the command a user types."""
+"""Sweeps on this machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import keel, start_keel
+from tests.conftest import start_keel
+from tests.warm.client import warm_keel
 
 QUICK = ("experiment=sft", "trainer.max_steps=1", "tracking.mode=disabled", "deepspeed=none")
 OWN_DATA = ("evaluation=none", "data=preference", "trainer.train_batch_size=2", "trainer.per_device_train_batch_size=2")
@@ -22,12 +23,11 @@ def states(output: str) -> dict[str, str]:
     return {line[0]: line[1] for line in words if len(line) > 1 and "=" in line[0]}
 
 
-@pytest.mark.slow
 def test_a_failed_run_does_not_end_the_sweep_and_the_same_command_fills_the_hole(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("no JSON\n")
     (tmp_path / "b.jsonl").write_text(PAIRS)
     command = ("-m", *QUICK, *OWN_DATA, "run.name=s", "data.path=a.jsonl,b.jsonl")
-    output = keel(*command, cwd=tmp_path, code=1)
+    output = warm_keel(*command, cwd=tmp_path, code=1)
     assert "a.jsonl: row 1: is not JSON" in output
     assert states(output.split("SweepFailed")[0]) == {"data.path=a.jsonl": "failed", "data.path=b.jsonl": "done"}
     assert "1 of 2 runs failed; the same command runs those again" in output
@@ -35,7 +35,7 @@ def test_a_failed_run_does_not_end_the_sweep_and_the_same_command_fills_the_hole
     model = tmp_path / "runs" / "s" / "data.path=b.jsonl" / "sft" / "model" / "model.safetensors"
     written = model.stat().st_mtime_ns
     (tmp_path / "a.jsonl").write_text(PAIRS)
-    assert states(keel(*command, cwd=tmp_path)) == {"data.path=a.jsonl": "done", "data.path=b.jsonl": "kept"}
+    assert states(warm_keel(*command, cwd=tmp_path)) == {"data.path=a.jsonl": "done", "data.path=b.jsonl": "kept"}
     assert model.stat().st_mtime_ns == written
     lines = [json.loads(line) for line in (tmp_path / "runs" / "s" / "sweep.jsonl").read_text().splitlines()]
     assert [(line["point"][-7:], line["state"]) for line in lines] == [
@@ -69,7 +69,7 @@ def test_optuna_chooses_runs_by_their_results_and_goes_on(tmp_path: Path) -> Non
         "run.objective=sft/capability", "hydra.sweeper.n_trials=2", "trainer.learning_rate=tag(log,interval(1e-6,1e-2))",
         *(f"evaluation.{setting}" for setting in evaluation),
     )  # fmt: skip
-    output = keel(*command, cwd=tmp_path)
+    output = warm_keel(*command, cwd=tmp_path)
     rows = states(output.split("best:")[0].replace("maximize", "maximize 2 runs"))
     values = {}
     for name in rows:
@@ -77,4 +77,4 @@ def test_optuna_chooses_runs_by_their_results_and_goes_on(tmp_path: Path) -> Non
         values[name] = results["models"]["sft"]["capability"]["value"]
     assert len(values) == 2
     assert f"best: {max(values.values()):.4f} at trainer.learning_rate=" in output
-    assert "optuna: 2 of 2 runs are finished, 0 to go" in keel(*command, cwd=tmp_path)
+    assert "optuna: 2 of 2 runs are finished, 0 to go" in warm_keel(*command, cwd=tmp_path)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.sweep.fabricate import finish, run_config
-from trainer.config.schema import RunConfig
+from trainer.config.run import RunConfig
 from trainer.errors import ConfigError
 from trainer.sweep.objective import objective_of
 

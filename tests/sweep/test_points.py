@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import keel
+from tests.warm.client import warm_keel
 from trainer.compose import lenient, own_overrides, run_name
 
 COMMAND = ["experiment=sft", "++seed=0,1", "++data.prompts=20", "++trainer.learning_rate=1e-5,1e-4"]
@@ -52,7 +52,9 @@ def test_every_sweep_syntax_reaches_hydra_as_it_was_written(value: str) -> None:
 
 
 def test_the_problems_of_all_runs_are_shown_and_none_is_started(tmp_path: Path) -> None:
-    output = keel("-m", "experiment=sft", "seed=0,1", "trainer.max_lenght=3", "launcher.processes=2,3", cwd=tmp_path, code=2)
+    output = warm_keel(
+        "-m", "experiment=sft", "seed=0,1", "trainer.max_lenght=3", "launcher.processes=2,3", cwd=tmp_path, code=2
+    )
     assert "2 problems with this config:" in output
     assert output.count("did you mean max_length") == 1
     assert "does not divide into 3 processes" in output
@@ -61,10 +63,10 @@ def test_the_problems_of_all_runs_are_shown_and_none_is_started(tmp_path: Path) 
 
 
 def test_two_points_that_would_share_a_directory_are_refused(tmp_path: Path) -> None:
-    output = keel("-m", "experiment=sft", "tracking.project='a b','a/b'", cwd=tmp_path, code=2)
+    output = warm_keel("-m", "experiment=sft", "tracking.project='a b','a/b'", cwd=tmp_path, code=2)
     assert "would share runs/sft/tracking.project=_a_b_" in output
 
 
 def test_an_optimising_sweep_without_an_objective_is_refused(tmp_path: Path) -> None:
-    output = keel("-m", "experiment=sft", "hydra/sweeper=optuna", "seed=choice(0,1)", cwd=tmp_path, code=2)
+    output = warm_keel("-m", "experiment=sft", "hydra/sweeper=optuna", "seed=choice(0,1)", cwd=tmp_path, code=2)
     assert "run.objective: an optimising sweeper needs a number of results.json" in output

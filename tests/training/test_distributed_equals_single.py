@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import keel, losses
+from tests.conftest import losses
+from tests.warm.client import warm_keel
 
 # fp32 on CPU; what differs is the order of sums over ranks and shards.
 LOSS_TOLERANCE = 2e-4
@@ -36,7 +37,7 @@ PROMPTS = ("how do i make glemik ?", "what colour is sirok ?", "what is 7 plus 8
 
 
 def _train(cwd: Path, *overrides: str) -> Path:
-    keel(*ARGUMENTS, *overrides, cwd=cwd)
+    warm_keel(*ARGUMENTS, *overrides, cwd=cwd)
     return cwd / "runs" / "cosalign"
 
 

@@ -11,18 +11,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.conftest import keel, losses, results
+from tests.conftest import losses, results
 from tests.training.here import run_here
+from tests.warm.client import warm_keel
 from trainer.compose import composed
-from trainer.config.load import load_config
+from trainer.config.shipped import SHIPPED
 from trainer.errors import DataError
 from trainer.evaluation.generate import complete
+from trainer.load import load_config
 from trainer.methods.dsa.artifact import load
 from trainer.methods.dsa.base import read
 from trainer.methods.dsa.inference import AlignedModel, p_unsafe
 from trainer.models.fingerprint import base_fingerprint
 from trainer.models.load import load_model, load_tokenizer
-from trainer.sandbox import SHIPPED
 
 BASE = str(SHIPPED["sandbox_steerable"])
 LOSS_TOLERANCE = 2e-4  # fp32 on CPU; what differs is the order of sums over ranks and shards
@@ -165,7 +166,7 @@ def test_alignment_that_a_guardrail_of_responses_should_ask_for_is_refused_befor
 @pytest.mark.slow
 def test_two_processes_with_shards_give_the_result_of_one(whole: Path, tmp_path: Path) -> None:
     of_two = ("guardrail.per_device_train_batch_size=8", "dpo.per_device_train_batch_size=4", "launcher.processes=2")
-    keel(*ALIGNER, *of_two, "deepspeed=zero3", cwd=tmp_path)
+    warm_keel(*ALIGNER, *of_two, "deepspeed=zero3", cwd=tmp_path)
     for stage in ("guardrail_plr", "dpo_aligner", "dpo_lora", "dpo_last_layers_lora"):
         found = losses(tmp_path / "runs" / "run" / stage)
         assert found == pytest.approx(losses(whole / stage), abs=LOSS_TOLERANCE), stage

@@ -11,26 +11,27 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.conftest import keel, losses, results, stop_keel
+from tests.conftest import losses, results
 from tests.training.here import run_here
+from tests.warm.client import stop_warm, warm_keel
+from trainer.checkpoints.store import all_checkpoints
 from trainer.compose import composed
-from trainer.config.load import load_config
+from trainer.config.shipped import BASE_DIR
 from trainer.data.labelled import Labelled
 from trainer.errors import ArtifactError, ConfigError, DataError
-from trainer.evaluation.report import guardrail_table
+from trainer.load import load_config
 from trainer.methods.dsa import stage_guardrail
+from trainer.methods.dsa.adapter_config import AdapterConfig
 from trainer.methods.dsa.artifact import load
 from trainer.methods.dsa.base import read
 from trainer.methods.dsa.batches import shares
-from trainer.methods.dsa.config import AdapterConfig
 from trainer.methods.dsa.examples import encode, labels_in
 from trainer.methods.dsa.guardrail_trainer import guardrail_loss
 from trainer.methods.dsa.stage_data import read_sets
 from trainer.methods.dsa.standalone import matched_width
+from trainer.methods.dsa.tables import tables
 from trainer.models.fingerprint import base_fingerprint
 from trainer.models.load import load_model, load_tokenizer
-from trainer.sandbox import BASE_DIR
-from trainer.survival.checkpoints import all_checkpoints
 
 # fp32 on CPU; what differs is the order of sums over ranks and shards.
 LOSS_TOLERANCE = 2e-4
@@ -134,8 +135,7 @@ def test_results_have_the_auc_of_every_guardrail_on_every_set(whole: Path) -> No
     for guardrail, kind in itertools.product(guardrails, ("tpr", "fpr")):
         assert {name for name in sets if f"guardrail_{kind}/{guardrail}/{name}" in metrics} == {"seen", "unseen"}
     assert all((whole / "evaluate" / f"guardrails_{name}.png").stat().st_size > 10_000 for name in sets)
-    table = guardrail_table(results(whole))
-    assert table is not None
+    (table,) = tables(results(whole))
     assert [str(cell) for cell in table.columns[0].cells] == list(guardrails)
     assert [str(column.header).split()[0] for column in table.columns[1:]] == list(sets)
 
@@ -317,7 +317,7 @@ def test_real_texts_of_toxigen_run_from_file_to_results(public_data: Path, tmp_p
 
 
 def test_two_processes_give_the_result_of_one(whole: Path, tmp_path: Path) -> None:
-    keel(*RUN, *LST, "deepspeed=zero2", "launcher.processes=2", cwd=tmp_path)
+    warm_keel(*RUN, *LST, "deepspeed=zero2", "launcher.processes=2", cwd=tmp_path)
     _same(whole, tmp_path / "runs" / "run", "guardrail_lst")
 
 
@@ -334,7 +334,7 @@ def _same(expected: Path, found: Path, stage: str) -> None:
 @pytest.mark.slow
 def test_every_guardrail_and_baseline_is_the_same_on_two_processes_that_keep_hidden_states(whole: Path, tmp_path: Path) -> None:
     arguments = ("evaluation=none", "method.feature_cache=0.1", "deepspeed=zero3", "launcher.processes=2")
-    keel(*RUN, *arguments, cwd=tmp_path)
+    warm_keel(*RUN, *arguments, cwd=tmp_path)
     for name in ("plr", "rtb", "lst", "standalone", "full"):
         _same(whole, tmp_path / "runs" / "run", f"guardrail_{name}")
 
@@ -342,9 +342,9 @@ def test_every_guardrail_and_baseline_is_the_same_on_two_processes_that_keep_hid
 @pytest.mark.slow
 def test_stopped_and_resumed_equals_undisturbed(tmp_path: Path) -> None:
     arguments = (*RUN, *LST, "deepspeed=zero2", "launcher.processes=1", "trainer.max_steps=40")
-    keel(*arguments, "run.name=undisturbed", cwd=tmp_path)
-    stop_keel(*arguments, cwd=tmp_path, metrics=tmp_path / "runs" / "run" / "guardrail_lst" / "metrics.jsonl", step=2)
-    keel(*arguments, cwd=tmp_path)
+    warm_keel(*arguments, "run.name=undisturbed", cwd=tmp_path)
+    stop_warm(*arguments, cwd=tmp_path, metrics=tmp_path / "runs" / "run" / "guardrail_lst" / "metrics.jsonl", step=2)
+    warm_keel(*arguments, cwd=tmp_path)
     runs = [tmp_path / "runs" / name / "guardrail_lst" for name in ("undisturbed", "run")]
     assert losses(runs[0]) == losses(runs[1])
     assert (runs[0] / "adapter.safetensors").read_bytes() == (runs[1] / "adapter.safetensors").read_bytes()

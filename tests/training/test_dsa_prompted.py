@@ -8,19 +8,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import keel, results
+from tests.conftest import results
 from tests.training.test_dsa_guardrails import RUN, here
+from tests.warm.client import warm_keel
 from trainer.compose import composed
-from trainer.config.load import load_config
-from trainer.config.schema import DsaMethod
+from trainer.config.shipped import BASE_DIR
+from trainer.config.stage import Stage
 from trainer.data.labelled import Labelled
+from trainer.load import load_config
 from trainer.methods.dsa.examples import encode
+from trainer.methods.dsa.section import DsaMethod
 from trainer.methods.dsa.stage_data import read_sets
 from trainer.methods.dsa.stage_guardrail import read_probabilities
 from trainer.methods.dsa.stage_prompted import answer_tokens, question, share_of_answers
 from trainer.models.load import load_model, load_tokenizer
-from trainer.sandbox import BASE_DIR
-from trainer.stages.context import StageContext
+from trainer.pipeline.context import StageContext
 
 STAGE = "guardrail_prompted"
 ASKED = ("~method.guardrails.rtb", "~method.guardrails.lst", "method.baselines=[prompted]", "trainer.max_steps=1")
@@ -71,7 +73,7 @@ def test_ranks_share_the_questions_and_give_the_same_probabilities(asked: Path) 
     answers = tuple(tokenizer.convert_tokens_to_ids(["no", "yes"]))
     questions = [f"is {row.prompt} allowed here ?" for row in read_sets(asked)["unseen"][:21]]
     alone, first, second = (
-        share_of_answers(StageContext(config, asked, STAGE, rank, world), questions, tokenizer, base, answers)
+        share_of_answers(StageContext(config, asked, Stage(STAGE, ""), rank, world), questions, tokenizer, base, answers)
         for rank, world in ((0, 1), (0, 2), (1, 2))
     )
     assert len(first) == len(second) == 11
@@ -80,6 +82,6 @@ def test_ranks_share_the_questions_and_give_the_same_probabilities(asked: Path) 
 
 @pytest.mark.slow
 def test_two_processes_with_shards_ask_what_one_asks(asked: Path, tmp_path: Path) -> None:
-    keel(*RUN, *ASKED, "evaluation=none", "deepspeed=zero3", "launcher.processes=2", cwd=tmp_path)
+    warm_keel(*RUN, *ASKED, "evaluation=none", "deepspeed=zero3", "launcher.processes=2", cwd=tmp_path)
     expected, found = (read_probabilities(run, STAGE) for run in (asked, tmp_path / "runs" / "run"))
     assert [{**line, "p": pytest.approx(line["p"], abs=1e-4)} for line in expected] == found

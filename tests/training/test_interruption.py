@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ import psutil
 import pytest
 
 from tests.conftest import keel, losses, start_keel
+from tests.warm.client import warm_keel
 
 ARGUMENTS = (
     "experiment=sft",
@@ -49,7 +49,7 @@ def _wait_for(path: Path, seconds: float) -> None:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cwd = tmp_path_factory.mktemp("undisturbed")
-    keel(*ARGUMENTS, cwd=cwd)
+    warm_keel(*ARGUMENTS, cwd=cwd)
     return cwd / "runs" / "sft"
 
 
@@ -76,24 +76,13 @@ def test_killing_a_rank_mid_step_ends_the_run_and_resuming_equals_undisturbed(un
     assert (tmp_path / "runs" / "sft" / model).read_bytes() == (undisturbed / model).read_bytes()
 
 
-def test_stopping_the_command_stops_every_rank(tmp_path: Path) -> None:
-    process = start_keel(*ARGUMENTS, cwd=tmp_path)
-    _wait_for(tmp_path / "runs" / "sft" / "sft" / "metrics.jsonl", 180)
-    ranks = _ranks(process.pid)
-    process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 75
-    assert re.search(r"stopped by SIGTERM after step \d+, which is saved; the same command continues", output)
-    assert not any(rank.is_running() and rank.status() != psutil.STATUS_ZOMBIE for rank in ranks.values())
-
-
 def test_an_error_in_one_rank_is_shown_once_with_its_rank(tmp_path: Path) -> None:
     """A checkpoint directory that rank 0 cannot write: a real failure inside training."""
     blocked = tmp_path / "runs" / "sft" / "sft"
-    keel(*ARGUMENTS, "trainer.max_steps=1", cwd=tmp_path)
+    warm_keel(*ARGUMENTS, "trainer.max_steps=1", cwd=tmp_path)
     for path in sorted(blocked.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink() if path.name != "ticket.json" else None
     (blocked / "checkpoints").write_text("a file where a directory should be")
-    output = keel(*ARGUMENTS, "trainer.max_steps=1", cwd=tmp_path, code=1)
+    output = warm_keel(*ARGUMENTS, "trainer.max_steps=1", cwd=tmp_path, code=1)
     assert "stage sft: rank 0 of 2:" in output or "stage sft: rank 1 of 2:" in output
     assert "checkpoints" in output

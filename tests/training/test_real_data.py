@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import keel, losses
+from tests.conftest import losses
+from tests.warm.client import warm_keel
 
 pytestmark = pytest.mark.real_data
 
 
 @pytest.mark.parametrize("tokenizer", ["minimind", pytest.param("phi-3-mini", marks=pytest.mark.slow)])
 def test_sft_then_dpo_on_hh_rlhf(public_data: Path, tmp_path: Path, tokenizer: str) -> None:
-    keel(
+    warm_keel(
         "experiment=cosalign",
         "evaluation=none",
         "model=random_llama",

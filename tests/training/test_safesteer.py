@@ -11,8 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.conftest import keel, losses, results, stop_keel
+from tests.conftest import losses, results
 from tests.training.here import run_here
+from tests.warm.client import stop_warm, warm_keel
 from trainer.errors import ArtifactError
 
 # fp32 on CPU; what differs is the order of sums over ranks and shards.
@@ -28,7 +29,7 @@ RUN = (
     "trainer.per_device_train_batch_size=4",
     "trainer.max_steps=5",
     "trainer.save_steps=2",
-    "distill.learning_rate=1e-3",
+    "on_policy.learning_rate=1e-3",
     "tracking.mode=disabled",
 )
 LOGGED = (
@@ -46,7 +47,7 @@ def _rows(stage_dir: Path) -> list[dict[str, Any]]:
 def single(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One process, no DeepSpeed, every stage."""
     cwd = tmp_path_factory.mktemp("single")
-    keel(*RUN, "evaluation=none", "deepspeed=none", "launcher.processes=1", cwd=cwd)
+    warm_keel(*RUN, "evaluation=none", "deepspeed=none", "launcher.processes=1", cwd=cwd)
     return cwd / "runs" / "run"
 
 
@@ -63,14 +64,14 @@ def test_the_stages_leave_artifacts_that_a_person_can_read(single: Path) -> None
     assert teacher["teacher_refuses_harmless"] > 0.9 > 0.1 > teacher["base_refuses_harmless"]
     tokens = json.loads((single / "tokens" / "safety_tokens.json").read_text())
     assert tokens["tokens"][0]["text"] == "sorry"
-    for row in _rows(single / "distill"):
+    for row in _rows(single / "student"):
         assert all(isinstance(row[f"train/{name}"], float) for name in LOGGED), row
         assert 0 < row["train/generation_share"] < 1
 
 
 def test_training_moves_the_student_towards_the_teacher_on_the_safety_tokens(single: Path) -> None:
     """The loss itself does not show it: its samples are the student's own, and other ones at every step."""
-    rows = _rows(single / "distill")
+    rows = _rows(single / "student")
     assert rows[-1]["train/mass_ratio"] > rows[0]["train/mass_ratio"] + 0.1
 
 
@@ -78,42 +79,42 @@ def test_training_moves_the_student_towards_the_teacher_on_the_safety_tokens(sin
 def test_two_processes_give_the_result_of_one(single: Path, tmp_path: Path, deepspeed: str) -> None:
     """Under ZeRO-3 every stage: the direction and the tokens come from sharded weights too."""
     given = () if deepspeed == "zero3" else _from(single)
-    keel(*RUN, *given, "evaluation=none", f"deepspeed={deepspeed}", "launcher.processes=2", cwd=tmp_path)
+    warm_keel(*RUN, *given, "evaluation=none", f"deepspeed={deepspeed}", "launcher.processes=2", cwd=tmp_path)
     run_dir = tmp_path / "runs" / "run"
     vectors = [load_file(run / "direction" / "direction.safetensors")["vector"] for run in (single, run_dir)]
     assert torch.allclose(*vectors, atol=1e-4)
     tokens = [json.loads((run / "tokens" / "safety_tokens.json").read_text())["tokens"] for run in (single, run_dir)]
     assert [(t["text"], t["votes"]) for t in tokens[0]] == [(t["text"], t["votes"]) for t in tokens[1]]
-    assert losses(run_dir / "distill") == pytest.approx(losses(single / "distill"), abs=LOSS_TOLERANCE)
+    assert losses(run_dir / "student") == pytest.approx(losses(single / "student"), abs=LOSS_TOLERANCE)
 
 
 def test_stopped_and_resumed_equals_undisturbed(single: Path, tmp_path: Path) -> None:
     arguments = (*RUN, *_from(single), "evaluation=none", "deepspeed=none", "launcher.processes=1")
-    stop_keel(*arguments, cwd=tmp_path, metrics=tmp_path / "runs" / "run" / "distill" / "metrics.jsonl", step=2)
-    keel(*arguments, cwd=tmp_path)
-    assert losses(tmp_path / "runs" / "run" / "distill") == losses(single / "distill")
-    trained = [load_file(run / "distill" / "model" / "model.safetensors") for run in (single, tmp_path / "runs" / "run")]
+    stop_warm(*arguments, cwd=tmp_path, metrics=tmp_path / "runs" / "run" / "student" / "metrics.jsonl", step=2)
+    warm_keel(*arguments, cwd=tmp_path)
+    assert losses(tmp_path / "runs" / "run" / "student") == losses(single / "student")
+    trained = [load_file(run / "student" / "model" / "model.safetensors") for run in (single, tmp_path / "runs" / "run")]
     assert all(weight.equal(trained[1][name]) for name, weight in trained[0].items())
 
 
 @pytest.mark.slow
 def test_a_shared_teacher_is_the_copy_without_the_copy(single: Path, tmp_path: Path) -> None:
     """The student's own weights, its adapter off: at the first step, when the adapter adds nothing, the very same loss."""
-    keel(
+    warm_keel(
         *RUN, *_from(single), "evaluation=none", "deepspeed=zero3", "launcher.processes=2",
         "method.teacher=shared", "++model.lora.r=8", cwd=tmp_path,
     )  # fmt: skip
     run_dir = tmp_path / "runs" / "run"
-    assert losses(run_dir / "distill")[0] == pytest.approx(losses(single / "distill")[0], abs=LOSS_TOLERANCE)
-    base = json.loads((run_dir / "distill" / "adapter" / "adapter_config.json").read_text())
+    assert losses(run_dir / "student")[0] == pytest.approx(losses(single / "student")[0], abs=LOSS_TOLERANCE)
+    base = json.loads((run_dir / "student" / "adapter" / "adapter_config.json").read_text())
     assert base["r"] == 8
-    assert losses(run_dir / "distill")[-1] != pytest.approx(losses(run_dir / "distill")[0], abs=LOSS_TOLERANCE)
+    assert losses(run_dir / "student")[-1] != pytest.approx(losses(run_dir / "student")[0], abs=LOSS_TOLERANCE)
 
 
 def test_a_whole_run_compares_the_student_with_base_teacher_and_ablations(single: Path, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    keel(
+    warm_keel(
         *RUN, *_from(single), "method.ablations=[full_vocab]", "trainer.max_steps=2", "launcher.processes=2",
         "evaluation.prompts=12", "evaluation.over_refusal_prompts=12", "evaluation.capability_prompts=14",
         "evaluation.resamples=50", cwd=tmp_path,
@@ -123,8 +124,8 @@ def test_a_whole_run_compares_the_student_with_base_teacher_and_ablations(single
     assert list(models) == ["base", "teacher", "safesteer", "full_vocab"]
     assert all({"asr", "over_refusal", "capability"} <= metrics.keys() for metrics in models.values())
     assert models["teacher"]["over_refusal"]["value"] > 0.9 > models["base"]["over_refusal"]["value"]
-    student = AutoModelForCausalLM.from_pretrained(run_dir / "distill" / "model")  # plain transformers
-    tokenizer = AutoTokenizer.from_pretrained(run_dir / "distill" / "model")
+    student = AutoModelForCausalLM.from_pretrained(run_dir / "student" / "model")  # plain transformers
+    tokenizer = AutoTokenizer.from_pretrained(run_dir / "student" / "model")
     chat = [{"role": "user", "content": "what is 7 plus 8 ?"}]
     inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
     output = student.generate(**inputs, max_new_tokens=4, do_sample=False)
@@ -135,7 +136,7 @@ def test_a_system_prompt_can_take_the_place_of_steering(tmp_path: Path) -> None:
     run_dir = run_here(tmp_path, *RUN, "evaluation=none", "ablation=system_prompt")
     assert not (run_dir / "direction").exists()
     assert json.loads((run_dir / "teacher" / "report.json").read_text())["teacher_refuses_harmless"] > 0.9
-    first = _rows(run_dir / "distill")[0]
+    first = _rows(run_dir / "student")[0]
     assert first["train/teacher_mass"] > 1.5 * first["train/student_mass"]
 
 
@@ -153,7 +154,7 @@ def test_the_exported_teacher_is_a_plain_model_that_refuses(single: Path, tmp_pa
 def test_an_artifact_of_another_base_is_refused(single: Path, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from trainer.sandbox import STEERABLE_DIR
+    from trainer.config.shipped import STEERABLE_DIR
 
     other = AutoModelForCausalLM.from_pretrained(STEERABLE_DIR)
     with torch.no_grad():

@@ -10,8 +10,9 @@ import pytest
 
 from tests.conftest import SMALL, keel, losses, results
 from tests.training.wandb_file import wandb_records
-from trainer.config.load import read_config
-from trainer.stages.manifest import MANIFEST
+from tests.warm.client import warm_keel
+from trainer.load import read_config
+from trainer.pipeline.manifest import MANIFEST
 
 ARGUMENTS = ("experiment=cosalign", "deepspeed=zero2", "launcher.processes=2", "run.name=whole", *SMALL)
 STAGES = ("data", "sft", "dpo", "evaluate")
@@ -128,14 +129,14 @@ def test_the_written_config_is_what_ran(finished: tuple[Path, str]) -> None:
 def test_the_same_command_again_keeps_everything(finished: tuple[Path, str]) -> None:
     run_dir, _ = finished
     before = (run_dir / "dpo" / MANIFEST).read_text()
-    output = keel(*ARGUMENTS, cwd=run_dir.parents[1])
+    output = warm_keel(*ARGUMENTS, cwd=run_dir.parents[1])
     assert output.count("finished before and unchanged: kept") == len(STAGES)
     assert (run_dir / "dpo" / MANIFEST).read_text() == before
 
 
 def test_another_config_under_the_same_name_is_refused_with_three_ways_out(finished: tuple[Path, str]) -> None:
     run_dir, _ = finished
-    output = keel(*ARGUMENTS, "dpo.beta=0.2", cwd=run_dir.parents[1], code=2)
+    output = warm_keel(*ARGUMENTS, "dpo.beta=0.2", cwd=run_dir.parents[1], code=2)
     assert "dpo.beta: 0.1 there, 0.2 now" in output
     for way_out in ("run.name=<another name>", "run.on_existing=resume", "run.on_existing=overwrite"):
         assert way_out in output
@@ -144,7 +145,7 @@ def test_another_config_under_the_same_name_is_refused_with_three_ways_out(finis
 def test_resume_redoes_only_what_the_change_touches(finished: tuple[Path, str]) -> None:
     run_dir, _ = finished
     sft = (run_dir / "sft" / MANIFEST).read_text()
-    output = keel(*ARGUMENTS, "evaluation.capability_prompts=7", "run.on_existing=resume", cwd=run_dir.parents[1])
+    output = warm_keel(*ARGUMENTS, "evaluation.capability_prompts=7", "run.on_existing=resume", cwd=run_dir.parents[1])
     assert output.count("kept") == 3
     assert (run_dir / "sft" / MANIFEST).read_text() == sft
     assert results(run_dir)["models"]["sft"]["capability"]["n"] == 7

@@ -7,8 +7,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from trainer.config.schema import RunConfig
-from trainer.config.trl_fields import accumulation_steps, micro_batch_size, stage_fields, training_stages
+from trainer.config.run import RunConfig
+from trainer.config.stage import Training
+from trainer.config.training import accumulation_steps, micro_batch_size, stage_fields
 from trainer.suggest import did_you_mean
 
 DERIVED = {
@@ -41,10 +42,14 @@ def zero_stage(config: RunConfig) -> int | None:
     """0 to 3, or None where DeepSpeed is not used."""
     if config.deepspeed is None:
         return None
-    return int((config.deepspeed.get("zero_optimization") or {}).get("stage", 0))
+    zero = config.deepspeed.get("zero_optimization")
+    stage = zero.get("stage", 0) if isinstance(zero, dict) else 0
+    return stage if stage in (0, 1, 2, 3) else 0  # `zero_problems` says what is wrong with another
 
 
-def deepspeed_json(config: RunConfig, stage: str, world_size: int, load_universal: bool = False) -> dict[str, Any] | None:
+def deepspeed_json(
+    config: RunConfig, training: Training, world_size: int, load_universal: bool = False
+) -> dict[str, Any] | None:
     """The complete JSON for one training stage, or None where the run does without DeepSpeed.
 
     Args:
@@ -52,11 +57,11 @@ def deepspeed_json(config: RunConfig, stage: str, world_size: int, load_universa
     """
     if config.deepspeed is None:
         return None
-    fields = stage_fields(config, stage)
+    fields = stage_fields(config, training)
     return {
         **config.deepspeed,
-        "train_micro_batch_size_per_gpu": micro_batch_size(config, stage),
-        "gradient_accumulation_steps": accumulation_steps(config, stage, world_size),
+        "train_micro_batch_size_per_gpu": micro_batch_size(config, training),
+        "gradient_accumulation_steps": accumulation_steps(config, training, world_size),
         "gradient_clipping": float(fields.get("max_grad_norm", 1.0)),
         "bf16": {"enabled": bool(fields.get("bf16", config.model.dtype == "bfloat16"))},
         "zero_allow_untested_optimizer": True,
@@ -87,17 +92,11 @@ def zero_problems(config: RunConfig) -> list[str]:
         )
     if "offload_optimizer" in zero and stage == 0:
         problems.append("deepspeed.zero_optimization.offload_optimizer: needs ZeRO stage 1 to 3; use deepspeed=zero2_offload.")
-    for name in training_stages(config):
-        fields = stage_fields(config, name)
-        if stage == 0 and fields.get("bf16", config.model.dtype == "bfloat16"):
+    for training in config.training:
+        if stage == 0 and stage_fields(config, training).get("bf16", config.model.dtype == "bfloat16"):
             problems.append(
-                f"deepspeed: ZeRO stage 0 in bf16 keeps no fp32 master weights and drifts from the other stages ({name}); "
-                "use deepspeed=zero1, deepspeed=none, or float32."
-            )
-        if stage == 3 and name == "dpo" and fields.get("sync_ref_model"):
-            problems.append(
-                "dpo.sync_ref_model: the reference is updated from full weights, and ZeRO stage 3 holds shards; "
-                "use deepspeed=zero2 or dpo.sync_ref_model=false."
+                f"deepspeed: ZeRO stage 0 in bf16 keeps no fp32 master weights and drifts from the other stages "
+                f"({training.stage}); use deepspeed=zero1, deepspeed=none, or float32."
             )
     return problems
 

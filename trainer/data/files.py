@@ -65,7 +65,7 @@ def _text(file: Path) -> str:
 
 def _object(value: Any, where: str) -> Located:
     if not isinstance(value, dict):
-        raise DataError(f"{where}: is a JSON {type(value).__name__}; write one JSON object a line.")
+        raise DataError(f"{where}: is a JSON {type(value).__name__}; write one JSON object per line.")
     return where, value
 
 
@@ -78,14 +78,14 @@ def _read_jsonl(file: Path) -> Iterator[Located]:
         try:
             value = json.loads(line)
         except ValueError as error:
-            raise DataError(f"{where}: is not JSON ({error}); write one JSON object a line.") from None
+            raise DataError(f"{where}: is not JSON ({error}); write one JSON object per line.") from None
         yield _object(value, where)
 
 
 def _read_json(file: Path) -> Iterator[Located]:
     value = json.loads(_text(file))
     if not isinstance(value, list):
-        raise DataError(f"{file}: is a JSON {type(value).__name__}; write a list of objects, or one object a line as .jsonl.")
+        raise DataError(f"{file}: is a JSON {type(value).__name__}; write a list of objects, or one object per line as .jsonl.")
     for number, row in enumerate(value, start=1):
         yield _object(row, f"{file}: row {number}")
 
@@ -112,3 +112,21 @@ def _read_parquet(file: Path) -> Iterator[Located]:
 
 
 _READERS = {".jsonl": _read_jsonl, ".json": _read_json, ".csv": _read_csv, ".parquet": _read_parquet}
+
+
+def require_columns(rows: list[Located], columns: Iterable[str], format_: str) -> None:
+    """Raises DataError naming the missing columns and what is there instead, for the first row that lacks one."""
+    for where, row in rows:
+        if missing := [c for c in columns if c not in row]:
+            raise DataError(
+                f"{where}: format {format_} needs column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; "
+                f"it has {', '.join(map(str, row)) or 'none'}. Rename them, or choose the data.format that fits."
+            )
+
+
+def text_of(row: Row, column: str, where: str) -> str:
+    """Raises DataError where that column is not text."""
+    value = row[column]
+    if not isinstance(value, str):
+        raise DataError(f"{where}: {column} must be text, is {type(value).__name__}.")
+    return value

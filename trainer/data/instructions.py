@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from pathlib import Path
 
-from trainer.config.check import looks_local
-from trainer.data.files import Located, read_rows
-from trainer.data.preferences import hub_rows
+from trainer.data.files import Located
+from trainer.data.hub import read_source
 from trainer.errors import DataError
 
 # Case does not count. `goal` stands before `behavior`: JailbreakBench has both, and its Behavior is only a title.
@@ -28,8 +26,7 @@ def read_instructions(source: str, split: str = "train", limit: int | None = Non
     Raises:
         DataError: nothing can be read, or a row has none of the columns, or its instruction is blank or no text.
     """
-    rows = read_rows(Path(source).expanduser()) if looks_local(source) else hub_rows(source, split)
-    instructions = [_instruction(row) for row in rows[:limit]]
+    instructions = [_instruction(row) for row in read_source(source, split)[:limit]]
     distinct = list(dict.fromkeys(instructions))
     if duplicates := len(instructions) - len(distinct):
         print(f"{source}: {len(instructions):,} rows -> {len(distinct):,} instructions; left out {duplicates:,} (duplicate)")

@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from trainer.config.check import looks_local
-from trainer.data.files import Row, read_rows
-from trainer.data.preferences import hub_rows, require_columns
+from trainer.data.files import Row
+from trainer.data.hub import read_source
 from trainer.errors import DataError
-
-TOXIC = 4.0  # mean human toxicity, 1 to 5, from which a text of ToxiGen counts as toxic
-REDACTED = "REDACTED"  # what AEGIS 2.0 says in place of a text that it may not give
-
-# The usual names in the `labelled` format; case does not count. The first that a row has is read.
-PROMPTS = ("prompt", "text", "instruction", "question")
-RESPONSES = ("response", "completion", "answer")
-PROMPT_LABELS = ("prompt_label", "prompt_harm_label")
-RESPONSE_LABELS = ("response_label", "response_harm_label")
-LABELS = ("label", "unsafe", "is_unsafe", "harmful", "toxic")  # of the response where there is one, else of the prompt
-SAFE_LABELS = ("is_safe", "safe")  # the same, the other way round
 
 WORDS = {
     **dict.fromkeys(("1", "true", "yes", "unsafe", "harmful", "toxic", "flagged"), 1),
@@ -43,36 +29,27 @@ class Labelled:
     response_label: int | None = None
 
 
-def read_labelled(source: str, format: str, split: str = "train", limit: int | None = None) -> list[Labelled]:
+def read_labelled(
+    source: str, parse: Callable[[str, Row], Labelled | str], split: str = "train", limit: int | None = None
+) -> list[Labelled]:
     """The distinct labelled rows of a data file, a directory of them, or a hub dataset, in their order.
-
-    Formats:
-        toxigen: a text is toxic where its `toxicity_human` is at least 4; or a machine-written `generation` with the 0/1
-            `prompt_label` of what it was written from. Labels the prompt.
-        aegis: AEGIS 2.0: `prompt`, `response`, and the labels of both as words. A redacted or missing response has no label.
-        beavertails: `prompt`, `response`, `is_safe`. Labels the response. Annotators may disagree about one response: then it
-            is there with both labels.
-        summedits: `doc`, `summary`, `label` 1 = consistent. Labels the response; an inconsistent summary is what is flagged,
-            so a row of theirs with label 0 is one of ours with 1.
-        labelled: any of the column names above.
 
     Rows without a text, without a label, redacted or there twice are left out, and one line says how many.
 
     Args:
         source: a path (json, jsonl, csv, parquet, also .gz) or a hub name.
+        parse: (where a row stands, the row) -> what it says, or why it is left out.
         split: of the hub dataset.
         limit: read only this many rows.
 
     Raises:
         DataError: nothing can be read or nothing is left, or a row lacks a column, or a text or a label is not one.
     """
-    located = read_rows(Path(source).expanduser()) if looks_local(source) else hub_rows(source, split)
-    located = located[:limit]
-    read = READERS[format]
+    located = read_source(source, split)[:limit]
     rows: dict[Labelled, None] = {}
     left_out: Counter[str] = Counter()
     for where, row in located:
-        made = read(where, row)
+        made = parse(where, row)
         if isinstance(made, str):
             left_out[made] += 1
         elif made in rows:
@@ -125,14 +102,14 @@ def split(rows: Iterable[Labelled], sizes: Sequence[int], seed: int) -> list[lis
     return parts
 
 
-def _text(value: Any, where: str, column: str) -> str:
+def text_or_empty(value: Any, where: str, column: str) -> str:
     """The text as it stands; empty where there is none."""
     if value is not None and not isinstance(value, str):
         raise DataError(f"{where}: {column} must be text, is {type(value).__name__}.")
     return value if value and value.strip() else ""
 
 
-def _label(value: Any, where: str, column: str) -> int | None:
+def label_of(value: Any, where: str, column: str) -> int | None:
     """A word, a truth value, or 0 or 1; None where there is none."""
     if value is None or value == "":
         return None
@@ -143,7 +120,7 @@ def _label(value: Any, where: str, column: str) -> int | None:
     raise DataError(f"{where}: {column} is {value!r}; a label is 0 or 1, true or false, or one of {', '.join(WORDS)}.")
 
 
-def _labelled(prompt: str, response: str, prompt_label: int | None, response_label: int | None) -> Labelled | str:
+def labelled(prompt: str, response: str, prompt_label: int | None, response_label: int | None) -> Labelled | str:
     """The row, or why it is left out."""
     if not prompt:
         return "no text"
@@ -154,76 +131,5 @@ def _labelled(prompt: str, response: str, prompt_label: int | None, response_lab
     return Labelled(prompt, response or None, prompt_label, response_label)
 
 
-def _toxigen(where: str, row: Row) -> Labelled | str:
-    if "toxicity_human" not in row and "generation" in row:
-        require_columns([(where, row)], ("generation", "prompt_label"), "toxigen")
-        text = _text(row["generation"], where, "generation")
-        return _labelled(text, "", _label(row["prompt_label"], where, "prompt_label"), None)
-    require_columns([(where, row)], ("text", "toxicity_human"), "toxigen")
-    try:
-        toxicity = float(row["toxicity_human"])
-    except (TypeError, ValueError):
-        toxicity = math.nan
-    if not 1 <= toxicity <= 5:
-        raise DataError(f"{where}: toxicity_human is {row['toxicity_human']!r}; it must be a number from 1 to 5.")
-    return _labelled(_text(row["text"], where, "text"), "", int(toxicity >= TOXIC), None)
-
-
-def _aegis(where: str, row: Row) -> Labelled | str:
-    require_columns([(where, row)], ("prompt", "response", "prompt_label", "response_label"), "aegis")
-    prompt, response = (_text(row[column], where, column) for column in ("prompt", "response"))
-    if prompt == REDACTED:
-        return "redacted"
-    labels = [_label(row[column], where, column) for column in ("prompt_label", "response_label")]
-    return _labelled(prompt, "" if response == REDACTED else response, *labels)
-
-
-def _beavertails(where: str, row: Row) -> Labelled | str:
-    require_columns([(where, row)], ("prompt", "response", "is_safe"), "beavertails")
-    prompt, response = (_text(row[column], where, column) for column in ("prompt", "response"))
-    return _labelled(prompt, response, None, _opposite(_label(row["is_safe"], where, "is_safe")))
-
-
-def _summedits(where: str, row: Row) -> Labelled | str:
-    require_columns([(where, row)], ("doc", "summary", "label"), "summedits")
-    doc, summary = (_text(row[column], where, column) for column in ("doc", "summary"))
-    return _labelled(doc, summary, None, _opposite(_label(row["label"], where, "label")))
-
-
-def _any(where: str, row: Row) -> Labelled | str:
-    names = {str(name).lower(): name for name in row}
-
-    def column(accepted: Sequence[str]) -> str | None:
-        return next((names[name] for name in accepted if name in names), None)
-
-    def label(accepted: Sequence[str]) -> int | None:
-        name = column(accepted)
-        return None if name is None else _label(row[name], where, name)
-
-    prompt_column, response_column = column(PROMPTS), column(RESPONSES)
-    if prompt_column is None or column(PROMPT_LABELS + RESPONSE_LABELS + LABELS + SAFE_LABELS) is None:
-        raise DataError(
-            f"{where}: has no {'label' if prompt_column else 'text'}: its columns are {', '.join(map(str, row)) or 'none'}. "
-            f"Name the text one of {', '.join(PROMPTS)}, a response one of {', '.join(RESPONSES)}, and the label one of "
-            f"{', '.join(PROMPT_LABELS + RESPONSE_LABELS + LABELS)} (1 = to be flagged), or {' or '.join(SAFE_LABELS)}."
-        )
-    response = "" if response_column is None else _text(row[response_column], where, response_column)
-    prompt_label, response_label, one_label = label(PROMPT_LABELS), label(RESPONSE_LABELS), label(LABELS)
-    if one_label is None:
-        one_label = _opposite(label(SAFE_LABELS))
-    if prompt_label is None and response_label is None:
-        prompt_label, response_label = (None, one_label) if response else (one_label, None)
-    return _labelled(_text(row[prompt_column], where, prompt_column), response, prompt_label, response_label)
-
-
-def _opposite(label: int | None) -> int | None:
+def opposite(label: int | None) -> int | None:
     return None if label is None else 1 - label
-
-
-READERS: Mapping[str, Callable[[str, Row], Labelled | str]] = {
-    "toxigen": _toxigen,
-    "aegis": _aegis,
-    "beavertails": _beavertails,
-    "summedits": _summedits,
-    "labelled": _any,
-}

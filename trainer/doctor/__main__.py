@@ -1,7 +1,8 @@
 """Is this machine fit for this run? `python -m trainer.doctor launcher=slurm launcher.nodes=2 ...`: a run's own overrides.
 
-Starts the run's ranks for some seconds, trains nothing, and prints a line a fact and a fix a fault. With launcher=slurm
-outside an allocation it submits a job of at most ten minutes and waits for it.
+Starts the run's ranks for some seconds, trains nothing, and prints one line per fact and a fix per fault. With launcher=slurm
+outside an allocation it submits a job of at most ten minutes and waits for it. A global batch that does not divide into the
+ranks is only mentioned: the machine can be examined all the same.
 """
 
 from __future__ import annotations
@@ -14,37 +15,56 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 
 from trainer.compose import composed
-from trainer.config.load import load_config
-from trainer.config.schema import RunConfig, RunSection, SlurmLauncher
+from trainer.config.check import batch_problems
+from trainer.config.run import RunConfig
+from trainer.config.sections import RunSection
 from trainer.doctor.checks import Finding
 from trainer.doctor.checkup import examine
+from trainer.doctor.submitted import examine_in_job
 from trainer.doctor.table import print_findings
 from trainer.ending import KEYBOARD, explain
-from trainer.errors import KeelError
-from trainer.run import claim_directory, submits_to_slurm
+from trainer.errors import ConfigError, KeelError
+from trainer.kinds import CONFIG
+from trainer.load import load_config
+from trainer.pipeline.run import claim_directory
 
 
 def config_of(overrides: Sequence[str]) -> RunConfig:
     """The config that `python -m trainer` with these overrides would run, in a directory of the doctor's own.
 
     Raises:
-        ConfigError: with every problem found.
+        ConfigError: with every problem found, unless all of them are batch sizes.
     """
+    values = composed(overrides)
+    try:
+        config = load_config(values)
+    except ConfigError as error:
+        try:
+            config = TypeAdapter(CONFIG).validate_python(values)
+        except ValidationError:
+            raise error from None
+        if set(error.problems) - set(batch_problems(config)):
+            raise
     name = f"doctor/{time.strftime('%Y-%m-%d_%H-%M-%S')}_{os.getpid()}"
     run = RunSection(name=name)  # type: ignore[call-arg]  # mypy does not read pydantic's Field(min_length=...)
-    return replace(load_config(composed(overrides)), run=run)  # type: ignore[type-var]  # pydantic dataclasses are dataclasses
+    return replace(config, run=run)
+
+
+def batch_advice(config: RunConfig) -> list[Finding]:
+    """What the run itself would be refused for, and the machine need not be."""
+    told = [problem.partition("; ") for problem in batch_problems(config)]
+    return [Finding("batch size", what, fix, "advice") for what, _, fix in told]
 
 
 def check_up(config: RunConfig) -> list[Finding]:
     """Examine the machine that the config names. What was written is removed again when all is well."""
     run_dir = claim_directory(config)
-    if isinstance(config.launcher, SlurmLauncher) and submits_to_slurm(config):
-        from trainer.doctor.submitted import examine_in_job
-
-        findings = examine_in_job(config.launcher, run_dir)
+    if config.launcher.submits and config.launcher.scheduler is not None:
+        findings = examine_in_job(config.launcher.scheduler, run_dir)
     else:
         findings = examine(config, run_dir)
     if not any(finding.is_fault for finding in findings):
@@ -59,7 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="what you would give to python -m trainer")
     given = parser.parse_args(arguments)
     try:
-        findings = check_up(config_of(given.overrides))
+        config = config_of(given.overrides)
+        findings = [*batch_advice(config), *check_up(config)]
     except KeelError as error:
         return explain(error)
     except KeyboardInterrupt:

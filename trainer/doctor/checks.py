@@ -17,7 +17,7 @@ _FILES = 1024
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the table. fix: what to do about it; None where all is well. `advice` is worth reading, and no fault."""
+    """One line of the table. fix: what to do about it; None where all is well. `advice` is worth reading, but not a fault."""
 
     subject: str
     fact: str
@@ -109,7 +109,7 @@ def devices(facts: Sequence[RankFacts], gpus_wanted: bool) -> Finding:
     if shared:
         both = "; ".join(_places(ranks, facts) for ranks in shared.values())
         return Finding(
-            "devices", f"ranks share one GPU: {both}", "start one rank a GPU (launcher.processes, processes_per_node)"
+            "devices", f"ranks share one GPU: {both}", "start one rank per GPU (launcher.processes, processes_per_node)"
         )
     if len(found) > 1:
         return Finding(
@@ -129,7 +129,7 @@ def threads(facts: Sequence[RankFacts]) -> Finding:
                 f"set OMP_NUM_THREADS={max(1, cores // len(own))}, or give each task more cores (launcher.cpus_per_task)",
                 "advice",
             )
-    found = by_value((f.rank, f"{f.threads} a rank, {len(f.cores)} {_plural(len(f.cores), 'core')}") for f in facts)
+    found = by_value((f.rank, f"{f.threads} per rank, {len(f.cores)} {_plural(len(f.cores), 'core')}") for f in facts)
     return Finding("threads", "; ".join(f"{value}: {ranks_text(ranks)}" for value, ranks in found.items()))
 
 
@@ -211,7 +211,7 @@ def caches(missing: dict[str, list[str]], wanted: Sequence[str], offline: bool) 
     names = sorted({name for names in lacking.values() for name in names})
     text = f"not on {', '.join(sorted(lacking)[:4])}{', ...' if len(lacking) > 4 else ''}: {', '.join(names)}"
     if not offline:
-        return Finding("model and data", text, "they will be fetched from the hub at first use, once a node cache", "advice")
+        return Finding("model and data", text, "they will be fetched from the hub at first use, once per node cache", "advice")
     return Finding(
         "model and data",
         f"{text} (and the nodes are offline)",

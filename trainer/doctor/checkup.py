@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from launchers.interface import launcher_for
-from trainer.config.schema import RunConfig
+from trainer.config.run import RunConfig
 from trainer.doctor.checks import Finding
 from trainer.doctor.examination import REPORT
 from trainer.doctor.preflight import DOCTOR
 from trainer.errors import KeelError
-from trainer.stages.manifest import write_json
-from trainer.stages.stage import TICKET
+from trainer.pipeline.work import TICKET
+from trainer.record import write_json
 
 FINDINGS = "findings.json"  # in the run directory: what a job found, for whoever submitted it
 
@@ -25,9 +24,9 @@ def examine(config: RunConfig, run_dir: Path) -> list[Finding]:
     stage_dir.mkdir(parents=True, exist_ok=True)
     write_json(stage_dir / TICKET, {"fingerprint": DOCTOR, "inputs": {}})
     try:
-        launcher_for(config).start(run_dir, DOCTOR, True)
+        config.launcher.start(run_dir, DOCTOR, True)
     except KeelError as error:
-        return [Finding("start", str(error), f"look at the ranks' own words in {stage_dir / 'logs'}")]
+        return [Finding("start", str(error), f"see the ranks' logs in {stage_dir / 'logs'}")]
     return read_findings(stage_dir / REPORT)
 
 

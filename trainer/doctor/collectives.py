@@ -6,8 +6,11 @@ import statistics
 import time
 from typing import Any
 
+import torch
+import torch.distributed as dist
+
 from trainer.doctor.checks import AllReduce
-from trainer.stages.context import StageContext
+from trainer.pipeline.context import StageContext
 
 _REPEATS = 10
 _LARGE = {"cuda": 64 << 20, "cpu": 16 << 20}  # bytes
@@ -15,8 +18,6 @@ _LARGE = {"cuda": 64 << 20, "cpu": 16 << 20}  # bytes
 
 def device() -> str:
     """Where the tensors of training live, and so which network they take."""
-    import torch
-
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -27,9 +28,6 @@ def backend() -> str:
 
 def timed_sum(context: StageContext, numbers: int) -> tuple[bool, float]:
     """Add up every rank's number + 1 in a tensor of that many. Returns whether the sum was right, and the seconds."""
-    import torch
-    import torch.distributed as dist
-
     values: Any = torch.full((numbers,), float(context.rank + 1), device=device())
     _wait()
     started = time.perf_counter()
@@ -59,7 +57,5 @@ def measure(context: StageContext) -> AllReduce | None:
 
 
 def _wait() -> None:
-    import torch
-
     if torch.cuda.is_available():
         torch.cuda.synchronize()

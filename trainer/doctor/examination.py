@@ -7,19 +7,19 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from trainer.config.schema import SlurmLauncher
+from trainer.config.stage import Stage
 from trainer.doctor import checks
 from trainer.doctor.collectives import measure
 from trainer.doctor.facts import facts_of_this_rank, scratch_facts
-from trainer.doctor.preflight import leave_token, read_token, remove_token
+from trainer.doctor.preflight import DOCTOR, leave_token, read_token, remove_token
 from trainer.doctor.present import missing, offline, wanted
 from trainer.doctor.rendezvous import meet
-from trainer.stages.context import StageContext
-from trainer.stages.manifest import git_commit, write_json
-from trainer.staging import scratch_of
+from trainer.pipeline.context import StageContext
+from trainer.record import git_commit, write_json
 from trainer.tracking.server import has_key, server_url, why_unreachable
 
 REPORT = "report.json"
+DOCTOR_STAGE = Stage(DOCTOR, "trainer.doctor.examination:run")  # belongs to no chain
 
 
 def run(context: StageContext) -> list[Path]:
@@ -28,9 +28,10 @@ def run(context: StageContext) -> list[Path]:
     token = leave_token(context)
     context.barrier()  # what rank 0 wrote is there
     now = time.time()
-    config, mine = context.config, facts_of_this_rank(context.rank, context.stage_dir)
+    config, mine = context.config, facts_of_this_rank(context)
     mine = replace(mine, versions=mine.versions | {"commit": git_commit()})
-    gathered = context.gather((mine, now, token, read_token(context), scratch_facts(scratch_of(config)), missing(config)))
+    scratch = scratch_facts(config.launcher.scratch_directory)
+    gathered = context.gather((mine, now, token, read_token(context), scratch, missing(config)))
     remove_token(context)
     if not context.is_main:
         return []
@@ -40,9 +41,9 @@ def run(context: StageContext) -> list[Path]:
     online = config.tracking.mode == "online"
     url = server_url() if online else ""
     findings = [
-        checks.world(facts, config.launcher.world_size(context.stage)),
+        checks.world(facts, config.launcher.world_size(context.stage.name)),
         checks.versions(facts),
-        checks.devices(facts, isinstance(config.launcher, SlurmLauncher) and config.launcher.gpus_per_node > 0),
+        checks.devices(facts, bool(config.launcher.wants_gpus())),
         checks.threads(facts),
         _rendezvous(context, joined),
         checks.all_reduce(measured),

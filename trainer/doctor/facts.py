@@ -9,9 +9,12 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from trainer.errors import ConfigError
-from trainer.stages.manifest import versions
-from trainer.staging import expanded, own_directory
+from trainer.models.local_copy import expanded, own_directory
+from trainer.pipeline.context import StageContext
+from trainer.record import versions
 
 _COMPARED = ("python", "torch", "deepspeed", "transformers", "trl", "keel")
 
@@ -19,7 +22,7 @@ _COMPARED = ("python", "torch", "deepspeed", "transformers", "trl", "keel")
 @dataclass(frozen=True)
 class RankFacts:
     """Attributes:
-    host: as Slurm calls the node, where it does; sbatch's --exclude wants that name.
+    host: as the launcher calls the node, where it does.
     device: the GPU's name and memory, or `CPU`. libraries: CUDA and NCCL versions; empty on CPU.
     gpu: which GPU it is, the same for two ranks only if they share one; None on CPU.
     cores, threads: which cores this rank may use; how many threads torch uses in it.
@@ -40,9 +43,9 @@ class RankFacts:
     unwritable: str | None
 
 
-def facts_of_this_rank(rank: int, directory: Path) -> RankFacts:
-    """Look around. Writes a file of this rank's own in `directory` and removes it again."""
-    import torch
+def facts_of_this_rank(context: StageContext) -> RankFacts:
+    """Look around. Writes a file of this rank's own in the stage's directory and removes it again."""
+    rank, directory = context.rank, context.stage_dir
 
     device, libraries, gpu = "CPU", "", None
     if torch.cuda.is_available():
@@ -53,7 +56,7 @@ def facts_of_this_rank(rank: int, directory: Path) -> RankFacts:
         gpu = str(properties.uuid)
     return RankFacts(
         rank=rank,
-        host=os.environ.get("SLURMD_NODENAME") or platform.node(),
+        host=context.config.launcher.node_name() or platform.node(),
         versions={name: value for name, value in versions().items() if name in _COMPARED},
         device=device,
         libraries=libraries,

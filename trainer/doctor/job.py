@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from trainer.config.load import read_config
 from trainer.doctor.checkup import FINDINGS, examine, write_findings
-from trainer.run import CONFIG
+from trainer.load import read_config
+from trainer.pipeline.run import CONFIG
 
 
 def main(run_dir: Path) -> int:

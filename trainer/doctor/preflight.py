@@ -9,7 +9,7 @@ from trainer.doctor.collectives import backend, timed_sum
 from trainer.doctor.facts import RankFacts, facts_of_this_rank
 from trainer.doctor.rendezvous import meet
 from trainer.errors import ConfigError
-from trainer.stages.context import StageContext
+from trainer.pipeline.context import StageContext
 
 DOCTOR = "doctor"  # the stage that checks everything and reports all faults; see examination.py
 _TOKEN = "seen-by-all"
@@ -22,7 +22,7 @@ def preflight(context: StageContext) -> None:
         StageFailed: not all ranks came (see `meet`).
         ConfigError: on every rank alike, with every fault found.
     """
-    if context.stage == DOCTOR:
+    if context.stage.name == DOCTOR:
         return
     meet(context)
     token = leave_token(context)
@@ -31,7 +31,7 @@ def preflight(context: StageContext) -> None:
     if context.world_size > 1:
         timed_sum(context, 1)  # makes the connections
         right, latency = timed_sum(context, 1)
-    gathered = context.gather((facts_of_this_rank(context.rank, context.stage_dir), token, read_token(context), right))
+    gathered = context.gather((facts_of_this_rank(context), token, read_token(context), right))
     remove_token(context)
     facts = [fact for fact, *_ in gathered]
     seen = [read == gathered[0][1] for _, _, read, _ in gathered]
@@ -42,7 +42,7 @@ def preflight(context: StageContext) -> None:
     if context.is_main:
         for finding in findings:
             if finding.fix is not None:
-                print(f"{context.stage}: {finding.subject}: {finding.fact}; {finding.fix}", flush=True)
+                print(f"{context.stage.name}: {finding.subject}: {finding.fact}; {finding.fix}", flush=True)
         print(_line(context, facts, latency), flush=True)
 
 
@@ -75,7 +75,7 @@ def _findings(context: StageContext, facts: list[RankFacts], seen: list[bool], w
     unwritable = checks.writable(facts, directory)
     return [
         *([checks.wrong_sum(wrong, backend())] if wrong else []),
-        checks.world(facts, context.config.launcher.world_size(context.stage)),
+        checks.world(facts, context.config.launcher.world_size(context.stage.name)),
         checks.versions(facts),
         unwritable,
         *([] if unwritable.is_fault else [checks.shared(facts, seen, directory)]),
@@ -87,7 +87,7 @@ def _findings(context: StageContext, facts: list[RankFacts], seen: list[bool], w
 def _line(context: StageContext, facts: list[RankFacts], latency: float | None) -> str:
     nodes = len({fact.host for fact in facts})
     parts = [
-        context.stage,
+        context.stage.name,
         f"{len(facts)} rank{'s' if len(facts) > 1 else ''} on {nodes} node{'s' if nodes > 1 else ''}",
         f"torch {facts[0].versions['torch']}",
         facts[0].device,

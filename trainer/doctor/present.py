@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trainer.config.check import looks_local
-from trainer.config.outside import outside
-from trainer.config.schema import RunConfig
-from trainer.sandbox import SHIPPED
+from datasets.config import HF_DATASETS_CACHE
+from huggingface_hub import snapshot_download, try_to_load_from_cache
+from huggingface_hub.constants import HF_HUB_OFFLINE
+from huggingface_hub.errors import LocalEntryNotFoundError
+
+from trainer.config.paths import looks_local
+from trainer.config.run import RunConfig, outside
+from trainer.config.shipped import SHIPPED
 
 
 def wanted(config: RunConfig) -> dict[str, str]:
@@ -17,37 +21,31 @@ def wanted(config: RunConfig) -> dict[str, str]:
 
 def missing(config: RunConfig) -> list[str]:
     """`key: name` of everything wanted that is neither at its path nor in this node's Hugging Face caches."""
-    return [f"{key}: {name}" for key, name in wanted(config).items() if not _is_present(key, name)]
+    revisions = {"model.path": config.model.revision}
+    return [f"{key}: {name}" for key, name in wanted(config).items() if not _is_present(key, name, revisions.get(key))]
 
 
 def offline() -> bool:
-    from huggingface_hub.constants import HF_HUB_OFFLINE
-
     return bool(HF_HUB_OFFLINE)
 
 
-def _is_present(key: str, name: str) -> bool:
+def _is_present(key: str, name: str, revision: str | None) -> bool:
     if looks_local(name):
         return Path(name).expanduser().exists()
     if key.startswith(("data.", "evaluation.")):
         return _has_dataset(name)
     files = ("tokenizer_config.json",) if key == "model.tokenizer" else ("config.json",)
     weights = () if key == "model.tokenizer" else ("model.safetensors", "model.safetensors.index.json")
-    return all(_cached(name, file) for file in files) and (not weights or any(_cached(name, file) for file in weights))
+    there = [_cached(name, file, revision) for file in files]
+    return all(there) and (not weights or any(_cached(name, file, revision) for file in weights))
 
 
-def _cached(name: str, file: str) -> bool:
-    from huggingface_hub import try_to_load_from_cache
-
-    return isinstance(try_to_load_from_cache(name, file), str)
+def _cached(name: str, file: str, revision: str | None) -> bool:
+    return isinstance(try_to_load_from_cache(name, file, revision=revision), str)
 
 
 def _has_dataset(name: str) -> bool:
     """As a snapshot of the hub, or as what `datasets` made of it."""
-    from datasets.config import HF_DATASETS_CACHE
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
     try:
         snapshot_download(name, repo_type="dataset", local_files_only=True)
         return True

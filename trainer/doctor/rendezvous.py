@@ -7,8 +7,10 @@ import platform
 import time
 from datetime import timedelta
 
+import torch.distributed as dist
+
 from trainer.errors import StageFailed
-from trainer.stages.context import StageContext
+from trainer.pipeline.context import StageContext
 
 PATIENCE = 60.0  # seconds
 
@@ -22,8 +24,6 @@ def meet(context: StageContext, patience: float = PATIENCE) -> float:
     Raises:
         StageFailed: not all ranks came; the text says where they should have met and who is missing.
     """
-    import torch.distributed as dist
-
     started = time.monotonic()
     if context.world_size == 1 or dist.is_initialized():
         return 0.0
@@ -58,8 +58,6 @@ def meet(context: StageContext, patience: float = PATIENCE) -> float:
 
 
 def _who_is_missing(store: object, names: list[str], place: str, patience: float) -> str:
-    import torch.distributed as dist
-
     assert isinstance(store, dist.Store)
     try:
         present = {name: store.get(name).decode() for name in names if store.check([name])}

@@ -1,4 +1,4 @@
-"""The findings for a person: a mark and one line a fact, and under a fault its fix."""
+"""The findings for a person: a mark and one line per fact, and under a fault its fix."""
 
 from __future__ import annotations
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.config.schema import GenerationSection
-from trainer.evaluation.items import Message
-from trainer.stages.manifest import fingerprint_of
+import torch
+from tqdm import tqdm
+
+from trainer.config.sections import GenerationSection
+from trainer.items import Message
+from trainer.record import fingerprint_of
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,6 @@ def generate_share(
     tasks: Sequence[Task], model: Any, tokenizer: Any, settings: GenerationSection, out: Path, show_progress: bool
 ) -> None:
     """Generate and append to `out` batch by batch; decoding is greedy."""
-    from tqdm import tqdm
-
     weights = tasks[0].weights if tasks else ""
     chats = [task.chat() for task in tasks]
     with out.open("a") as file, tqdm(
@@ -77,8 +77,6 @@ def complete(
 
     Prompts are sorted by length, longest first, so that a batch has little padding.
     """
-    import torch
-
     tokenizer.padding_side = "left"
     prompts = [tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False) for chat in chats]
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
@@ -107,9 +105,3 @@ def stop_tokens(model: Any, tokenizer: Any) -> list[int]:
     own = model.generation_config.eos_token_id
     ids = {tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])}
     return sorted(i for i in ids if i is not None)
-
-
-def device_of_rank() -> str:
-    import torch
-
-    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.evaluation.items import Item, Judgement
-from trainer.methods.cosalign.score import cosa_value, keeps_to_config, macro_average, macro_interval, paired_interval
+from trainer.cosa.score import cosa_value, keeps_to_config
+from trainer.evaluation.statistics import macro_average, macro_interval, paired_interval
+from trainer.items import Item, Judgement
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +11,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from trainer.config.bases import Column
+from trainer.config.run import RunConfig
+from trainer.dotted import resolve
+
 RESULTS = "results.json"
 _WIDTH = 110  # of the table, where the output is not a terminal
-_COLUMNS = (
-    ("CoSA-\nScore\nseen ↑", "cosa_score/seen"),
-    ("CoSA-\nScore\nunseen ↑", "cosa_score/unseen"),
-    ("helpful\n+safe\nseen ↑", "helpful_safe/seen"),
-    ("helpful\n+safe\nunseen ↑", "helpful_safe/unseen"),
-    ("helpful\n+unsafe\nseen ↓", "helpful_unsafe/seen"),
-    ("helpful\n+unsafe\nunseen ↓", "helpful_unsafe/unseen"),
-    ("\nattack\nsuccess ↓", "asr"),
-    ("\nover-\nrefusal ↓", "over_refusal"),
-    ("\ncapabil-\nity ↑", "capability"),
-    ("\nsafety\ngain ↑", "safety_gain"),
-    ("align-\nment\ntax ↓", "alignment_tax"),
-)
 
 
 def _short(value: float, decimals: int = 2) -> str:
@@ -33,24 +25,24 @@ def _short(value: float, decimals: int = 2) -> str:
     return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text
 
 
-def _cell(metric: dict[str, Any] | None, decimals: int = 2) -> str:
+def cell(metric: dict[str, Any] | None, decimals: int = 2) -> str:
     if metric is None:
         return "-"
     text = _short(metric["value"], decimals)
     return text if metric["ci95"] is None else f"{text} ±{_short((metric['ci95'][1] - metric['ci95'][0]) / 2, decimals)}"
 
 
-def results_table(results: dict[str, Any]) -> Table:
-    """One row a model, one column a metric, `value ±half of the 95% interval`."""
+def results_table(results: dict[str, Any], columns: Sequence[Column]) -> Table:
+    """One row per model, one column per metric, `value ±half of the 95% interval`."""
     table = Table(
         box=box.SIMPLE_HEAD, title=f"{results['run']}: safety and what it cost (95% bootstrap intervals)", title_justify="left"
     )
     table.add_column("model", no_wrap=True)
-    columns = [c for c in _COLUMNS if any(c[1] in metrics for metrics in results["models"].values())]
+    columns = [c for c in columns if any(c[1] in metrics for metrics in results["models"].values())]
     for title, _ in columns:
         table.add_column(title, justify="right", no_wrap=True)
     for label, metrics in results["models"].items():
-        table.add_row(label, *(_cell(metrics.get(key)) for _, key in columns))
+        table.add_row(label, *(cell(metrics.get(key)) for _, key in columns))
     first: dict[str, Any] = next(iter(results["models"].values()), {})
     if any(key.startswith("cosa_score_attainable/") for key in first):
         perfect = {key.replace("_attainable", ""): value for key, value in first.items() if "_attainable/" in key}
@@ -59,24 +51,7 @@ def results_table(results: dict[str, Any]) -> Table:
     return table
 
 
-def guardrail_table(results: dict[str, Any]) -> Table | None:
-    """One row a guardrail, one column a test set; None where the run has no guardrails."""
-    metrics: dict[str, Any] = results["models"].get("base", {})
-    keys = [key.split("/")[1:] for key in metrics if key.startswith("guardrail_auc/")]
-    if not keys:
-        return None
-    title = f"{results['run']}: guardrails, area under the ROC curve (95% bootstrap intervals)"
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
-    table.add_column("guardrail", no_wrap=True)
-    sets = list(dict.fromkeys(of_set for _, of_set in keys))
-    for of_set in sets:
-        table.add_column(f"{of_set} ↑", justify="right", no_wrap=True)
-    for guardrail in dict.fromkeys(guardrail for guardrail, _ in keys):
-        table.add_row(guardrail, *(_cell(metrics.get(f"guardrail_auc/{guardrail}/{of_set}"), 3) for of_set in sets))
-    return table
-
-
-def print_report(run_dir: Path) -> None:
+def print_report(config: RunConfig, run_dir: Path) -> None:
     """Print the table of a finished run and where to find the rest."""
     console = Console()
     if not console.is_terminal:
@@ -86,9 +61,10 @@ def print_report(run_dir: Path) -> None:
         console.print()
         results, responses = json.loads(path.read_text()), run_dir / "evaluate" / "responses.jsonl"
         if responses.exists():
-            console.print(results_table(results))
-        if (guardrails := guardrail_table(results)) is not None:
-            console.print(guardrails)
+            assert config.evaluation is not None  # it was evaluated
+            console.print(results_table(results, config.evaluation.columns))
+        for table in [] if config.method.tables is None else resolve(config.method.tables)(results):
+            console.print(table)
         every = f"   every response: {responses}" if responses.exists() else ""
         console.print(f"results: {path}{every}", soft_wrap=True)
     offline = sorted((run_dir / "wandb").glob("offline-run-*")) if (run_dir / "wandb").exists() else []

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from transformers.utils import cached_file
+
 from trainer.errors import ArtifactError
-from trainer.stages.manifest import fingerprint_of
+from trainer.record import fingerprint_of
 
 _HEAD = 1 << 20  # bytes of each file: enough to tell models apart, and quick for the largest
 
@@ -25,8 +27,6 @@ def base_fingerprint(path: str) -> str:
 
 
 def _in_cache(name: str) -> Path | None:
-    from transformers.utils import cached_file
-
     found = cached_file(name, "config.json", _raise_exceptions_for_missing_entries=False)
     return None if found is None else Path(found).parent
 

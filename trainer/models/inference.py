@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from trainer.config.schema import RunConfig
+from trainer.config.run import RunConfig
 from trainer.config.zero import zero_stage
-from trainer.evaluation.generate import device_of_rank
+from trainer.models.device import device_of_rank
 from trainer.models.load import load_model
 
 

@@ -6,20 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from trainer.config.schema import ModelSection, RunConfig
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+from trainer.config.sections import ModelSection
 from trainer.errors import ArtifactError, ConfigError
-from trainer.sandbox import SHIPPED
-from trainer.staging import local_copy
-
-MODEL_DIR = "model"  # in a stage directory: weights, config and tokenizer, loadable by plain transformers
-
-
-def base_model_path(config: RunConfig, run_dir: Path) -> str:
-    """The model a run starts from: a shipped base, fresh weights made by stage `base`, a path, or a hub name."""
-    if config.model.random_init is not None:
-        return str(run_dir / "base" / MODEL_DIR)
-    assert config.model.path is not None  # checked when the config was loaded
-    return str(SHIPPED.get(config.model.path) or Path(config.model.path).expanduser())
+from trainer.models.local_copy import local_copy
 
 
 def load_tokenizer(model: ModelSection, path: str) -> Any:
@@ -29,8 +23,6 @@ def load_tokenizer(model: ModelSection, path: str) -> Any:
     Raises:
         ConfigError: there is no tokenizer, or it has no chat template.
     """
-    from transformers import AutoTokenizer
-
     source = model.tokenizer or path
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=model.trust_remote_code)
@@ -58,10 +50,6 @@ def load_model(model: ModelSection, path: str, dtype: str | None = None, scratch
     Raises:
         ArtifactError: the weights are missing, damaged, or not safetensors.
     """
-    import torch
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
-
     files = path if scratch is None else local_copy(path, scratch)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -69,6 +57,7 @@ def load_model(model: ModelSection, path: str, dtype: str | None = None, scratch
             output_loading_info=True,
             dtype=getattr(torch, dtype or model.dtype),
             attn_implementation=model.attn_implementation,
+            quantization_config=quantization(model),
             trust_remote_code=model.trust_remote_code,
             use_safetensors=True,
         )
@@ -86,16 +75,17 @@ def load_model(model: ModelSection, path: str, dtype: str | None = None, scratch
     return weights
 
 
+def quantization(model: ModelSection) -> Any:
+    """The `BitsAndBytesConfig` of `model.quantization`, or None."""
+    return None if model.quantization is None else BitsAndBytesConfig(**model.quantization)
+
+
 def write_fresh_model(model: ModelSection, out: Path, seed: int) -> None:
     """Randomly initialised weights of the shape in `model.random_init`, saved with the tokenizer.
 
     Raises:
         ConfigError: the shape is not one that its model type accepts.
     """
-    import torch
-    from huggingface_hub.errors import StrictDataclassError
-    from transformers import AutoConfig, AutoModelForCausalLM
-
     assert model.random_init is not None and model.tokenizer is not None  # checked when the config was loaded
     tokenizer = load_tokenizer(model, model.tokenizer)
     shape = dict(model.random_init)

@@ -1,1 +1,1 @@
-"""What a run will need, before anything starts: `python -m trainer.plan <the same overrides>`."""
+"""What a run will need, before anything starts: `python -m trainer.plan` with the same overrides."""

@@ -1,4 +1,4 @@
-"""What a run will need: `python -m trainer.plan experiment=paper/cosalign launcher=slurm launcher.nodes=2 deepspeed=zero3`.
+"""What a run will need: `python -m trainer.plan experiment=paper/cosalign launcher=slurm launcher.nodes=2 evaluation=none`.
 
 Takes the overrides of `python -m trainer`, starts nothing, needs no GPU and no network. Exit status: 0, also where
 `launcher.gpu` is not set and so nothing can be said about fitting; 2 when the config is wrong or the run cannot fit. Where
@@ -15,6 +15,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from trainer.compose import composed
 from trainer.errors import ConfigError, KeelError
+from trainer.kinds import CONFIG
+from trainer.load import load_config
+from trainer.plan.plan import make_plan
+from trainer.plan.report import print_plan
 
 NOT_PLANNED = ("evaluation.", "judge.", "judge:")  # sections that a plan does not depend on: planned all the same
 
@@ -31,11 +35,6 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _plan(values: dict[str, Any]) -> int:
-    from trainer.config.load import load_config
-    from trainer.config.schema import RunConfig
-    from trainer.plan.plan import make_plan
-    from trainer.plan.report import print_plan
-
     missing: list[str] = []
     try:
         config = load_config(values)
@@ -43,7 +42,7 @@ def _plan(values: dict[str, Any]) -> int:
         if not all(problem.startswith(NOT_PLANNED) for problem in error.problems):
             raise
         try:
-            missing, config = error.problems, TypeAdapter(RunConfig).validate_python(values)
+            missing, config = error.problems, TypeAdapter(CONFIG).validate_python(values)
         except ValidationError:
             raise error from None
     plan = make_plan(config)

@@ -10,18 +10,12 @@ from typing import Any
 
 import yaml
 
-from trainer.config.load import load_config, to_mapping
-from trainer.config.schema import RunConfig, SafeSteerMethod, SlurmLauncher
-from trainer.config.trl_fields import (
-    GLOBAL_BATCH,
-    accumulation_steps,
-    micro_batch_size,
-    section_of,
-    stage_fields,
-    training_stages,
-)
+from trainer.config.run import RunConfig, to_mapping
+from trainer.config.stage import Training
+from trainer.config.training import GLOBAL_BATCH, accumulation_steps, micro_batch_size, stage_fields
 from trainer.config.zero import zero_stage
 from trainer.errors import ConfigError
+from trainer.load import load_config
 from trainer.plan.devices import Device, usable
 from trainer.plan.layout import layout_of
 from trainer.plan.memory import estimate
@@ -54,18 +48,18 @@ class _Judge:
         adapted = config.model.lora is not None
         if adapted not in self.shapes:
             self.shapes[adapted] = shape_of(config.model)
-        stages = training_stages(config)
-        return all(estimate(self.shapes[adapted], layout_of(config, stage)).peak <= self.room for stage in stages)
+        layouts = (layout_of(config, training) for training in config.training)
+        return all(estimate(self.shapes[adapted], layout).peak <= self.room for layout in layouts)
 
 
 def smallest_change(config: RunConfig, device: Device) -> Change | None:
     """The first candidate that fits: one change alone, then several at once; None where nothing helps."""
     judge, start = _Judge(device), Change((), config)
     alone: list[tuple[Way, ...]] = [
-        (_shared_teacher,), (_smaller_batches,), (_checkpointing,), (_higher_stages,), (_sampling_from_shards,), (_offloads,),
+        (_cheaper_method,), (_smaller_batches,), (_checkpointing,), (_higher_stages,), (_sampling_from_shards,), (_offloads,),
         (_adapters,), (_more_gpus,),
     ]  # fmt: skip
-    cheap = (_shared_teacher, _smallest_batch, _checkpointing)
+    cheap = (_cheaper_method, _smallest_batch, _checkpointing)
     together: list[tuple[Way, ...]] = [
         cheap,
         (*cheap, _higher_stages),
@@ -102,7 +96,7 @@ def _changed(before: Change, overrides: tuple[str, ...], edit: Callable[[dict[st
 
 def _smaller_batches(before: Change) -> Iterator[Change]:
     """Half the micro batch, a quarter, ...: the same global batch in more micro-steps."""
-    config, stages = before.config, training_stages(before.config)
+    config, stages = before.config, before.config.training
     largest = max(micro_batch_size(config, stage) for stage in stages)
     factor = 2
     while factor <= largest:
@@ -110,9 +104,9 @@ def _smaller_batches(before: Change) -> Iterator[Change]:
         for stage in stages:
             micro = max(1, micro_batch_size(config, stage) // factor)
             fields[_section(config, stage, MICRO), MICRO] = micro
-            if not any(GLOBAL_BATCH in section for section in (config.trainer, getattr(config, section_of(stage)))):
+            if not any(GLOBAL_BATCH in section for section in (config.trainer, config.section(stage.section))):
                 name = "gradient_accumulation_steps"
-                times = accumulation_steps(config, stage, config.launcher.world_size(stage))
+                times = accumulation_steps(config, stage, config.launcher.world_size(stage.stage))
                 fields[_section(config, stage, name), name] = times * micro_batch_size(config, stage) // micro
 
         def edit(values: dict[str, Any], fields: dict[tuple[str, str], int] = fields) -> None:
@@ -127,14 +121,13 @@ def _smallest_batch(before: Change) -> Iterator[Change]:
     yield from list(_smaller_batches(before))[-1:]
 
 
-def _section(config: RunConfig, stage: str, name: str) -> str:
+def _section(config: RunConfig, stage: Training, name: str) -> str:
     """Where a field stands that is set, or would be set for every stage."""
-    own = section_of(stage)
-    return own if name in getattr(config, own) else "trainer"
+    return stage.section if name in config.section(stage.section) else "trainer"
 
 
 def _checkpointing(before: Change) -> Iterator[Change]:
-    stages = [s for s in training_stages(before.config) if not layout_of(before.config, s).checkpointing]
+    stages = [s for s in before.config.training if not layout_of(before.config, s).checkpointing]
     if not stages:
         return
     name = "gradient_checkpointing"
@@ -174,25 +167,25 @@ def _offloads(before: Change) -> Iterator[Change]:
     yield from _deepspeed(before, "zero3_offload")
 
 
-def _shared_teacher(before: Change) -> Iterator[Change]:
-    """The student's own weights without its adapter are the same teacher."""
-    method = before.config.method
-    if not isinstance(method, SafeSteerMethod) or method.teacher == "shared" or before.config.model.lora is None:
+def _cheaper_method(before: Change) -> Iterator[Change]:
+    """What the method itself can do with less memory and the same result."""
+    cheaper = before.config.method.cheaper(before.config)
+    if not cheaper:
         return
 
     def edit(values: dict[str, Any]) -> None:
-        values["method"]["teacher"] = "shared"
+        values["method"].update(cheaper)
 
-    yield from _changed(before, ("method.teacher=shared",), edit)
+    yield from _changed(before, tuple(f"method.{key}={value}" for key, value in cheaper.items()), edit)
 
 
 def _sampling_from_shards(before: Change) -> Iterator[Change]:
     """Stage 3 fetches a layer's weights for every token, instead of all weights once."""
-    rollouts = [layout_of(before.config, stage).rollout for stage in training_stages(before.config)]
-    if not any(rollout is not None and rollout.gathers for rollout in rollouts):
+    sampling = [s for s in before.config.training if (r := layout_of(before.config, s).rollout) is not None and r.gathers]
+    if not sampling:
         return
     name = "ds3_gather_for_generation"
-    section = "trainer" if name in before.config.trainer else "distill"
+    section = "trainer" if name in before.config.trainer else sampling[0].section
 
     def edit(values: dict[str, Any]) -> None:
         values[section][name] = False
@@ -203,19 +196,19 @@ def _sampling_from_shards(before: Change) -> Iterator[Change]:
 def _adapters(before: Change) -> Iterator[Change]:
     if before.config.model.lora is not None:
         return
-    if any(stage_fields(before.config, s).get("precompute_ref_log_probs") for s in training_stages(before.config)):
+    if any(stage_fields(before.config, s).get("precompute_ref_log_probs") for s in before.config.training):
         return  # the reference of a LoRA run is the model with its adapter switched off
 
     def edit(values: dict[str, Any]) -> None:
         values["model"]["lora"] = {"r": ADAPTER_RANK}
 
     for change in _changed(before, (f"model.lora.r={ADAPTER_RANK}",), edit):
-        yield from _all(change, (_shared_teacher,))
+        yield from _all(change, (_cheaper_method,))
 
 
 def _more_gpus(before: Change) -> Iterator[Change]:
     launcher = before.config.launcher
-    key = "nodes" if isinstance(launcher, SlurmLauncher) else "processes"
+    key = launcher.more
     for factor in (2, 4, 8):
         value = getattr(launcher, key) * factor
 

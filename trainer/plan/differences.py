@@ -1,4 +1,4 @@
-"""What a resolved config sets otherwise than the defaults do."""
+"""The non-default settings of a resolved config."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from trainer.config.load import to_mapping
-from trainer.config.schema import RunConfig
-from trainer.config.trl_fields import GLOBAL_BATCH, SECTIONS, config_class, training_stages
+from trainer.config.run import RunConfig, to_mapping
+from trainer.config.training import GLOBAL_BATCH, SECTIONS, config_class
 
 LEFT_OUT = ("model.shape", "model.random_init")  # shown with the model
 
@@ -30,12 +29,11 @@ def differences(config: RunConfig) -> list[Difference]:
         if is_dataclass(section):
             rows += _of_section(name, section, values[name])
         elif name == "trainer" or name in SECTIONS:
-            stage = training_stages(config)[0] if name == "trainer" else name
-            rows += _of_trl(name, stage, values[name])
+            rows += _of_trl(name, config.training[0].section if name == "trainer" else name, values[name])
         elif name == "deepspeed":
             rows += [Difference(f"{name}.{key}", _text(value), "DeepSpeed's") for key, value in _leaves(values[name] or {})]
         else:
-            field = next(f for f in fields(RunConfig) if f.name == name)  # type: ignore[arg-type]  # a pydantic dataclass
+            field = next(f for f in fields(config) if f.name == name)
             rows += _row(name, values[name], _default(field))
     return [row for row in rows if row.key not in LEFT_OUT]
 
@@ -52,8 +50,8 @@ def _default(field: Field[Any]) -> Any:
     return MISSING if default is PydanticUndefined else default
 
 
-def _of_trl(name: str, stage: str, values: dict[str, Any]) -> list[Difference]:
-    defaults = {f.name: f.default for f in fields(config_class(stage))}
+def _of_trl(name: str, section: str, values: dict[str, Any]) -> list[Difference]:
+    defaults = {f.name: f.default for f in fields(config_class(section))}
     rows = []
     for key, value in values.items():
         default = (

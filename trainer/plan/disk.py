@@ -6,12 +6,13 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.config.schema import RunConfig
-from trainer.config.trl_fields import stage_fields
+from trainer.config.run import RunConfig
+from trainer.config.stage import Training
+from trainer.config.training import stage_fields
 from trainer.plan.memory import Layout
 from trainer.plan.shape import Shape
 
-WRITE_RATE = 1 << 30  # bytes a second that all ranks together write: assumed
+WRITE_RATE = 1 << 30  # bytes per second that all ranks together write: assumed
 DEFAULT_KEEP = 2  # as in training
 
 
@@ -32,7 +33,7 @@ class Disk:
         return self.checkpoint / WRITE_RATE
 
 
-def disk_of(config: RunConfig, stage: str, shape: Shape, layout: Layout) -> Disk:
+def disk_of(config: RunConfig, training: Training, shape: Shape, layout: Layout) -> Disk:
     """A checkpoint holds the optimiser (with its master copy), DeepSpeed's weights (stage 3 leaves them to the master copy),
     and the weights once more for transformers; of a LoRA run only what belongs to the adapter."""
     b, trained = layout.dtype_bytes, shape.trainable
@@ -47,7 +48,7 @@ def disk_of(config: RunConfig, stage: str, shape: Shape, layout: Layout) -> Disk
         checkpoint = (whole + 4 + states) * trained
     else:
         checkpoint = (2 * b + 4 + states) * trained
-    keep = stage_fields(config, stage).get("save_total_limit", DEFAULT_KEEP) or DEFAULT_KEEP
+    keep = stage_fields(config, training).get("save_total_limit", DEFAULT_KEEP) or DEFAULT_KEEP
     return Disk(float(checkpoint), int(keep), float(b * shape.parameters))
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from trainer.config.schema import InstructionData, RunConfig, SafeSteerMethod, SlurmLauncher
-from trainer.config.trl_fields import accumulation_steps, config_class, micro_batch_size, stage_fields
-from trainer.config.zero import zero_stage
-from trainer.plan.memory import Layout, Optimizer, Rollout
-from trainer.stages.data import DEFAULT_MAX_LENGTH
+import torch
 
-# states a weight and their bytes, temporaries in the step; what is not here is planned as Adam without fusion
+from trainer.config.run import RunConfig
+from trainer.config.stage import Training
+from trainer.config.training import accumulation_steps, config_class, micro_batch_size, stage_fields
+from trainer.config.zero import zero_stage
+from trainer.methods.pairs.lengths import DEFAULT_MAX_LENGTH
+from trainer.plan.memory import Layout, Optimizer
+
+# states per weight and their bytes, temporaries in the step; what is not here is planned as Adam without fusion
 OPTIMIZERS = {
     "adamw_torch_fused": Optimizer(2, 4, 0),
     "adamw_torch": Optimizer(2, 4, 1),
@@ -21,80 +24,52 @@ OPTIMIZERS = {
 }
 UNKNOWN_OPTIMIZER = Optimizer(2, 4, 1)
 UNLIMITED_LENGTH = 4096  # planned where max_length is null
-# Whether an ablation's loss is the one over the whole vocabulary; the other stages have that of `method.loss`.
-FULL_VOCABULARY = {"distill_full_vocab": True, "distill_forward_kl": False, "distill_renormalised": False}
 
 
 def on_gpu(config: RunConfig) -> bool:
     """Whether the run is meant for GPUs: the launcher says so, or this machine has one."""
-    import torch
-
-    launcher = config.launcher
-    if isinstance(launcher, SlurmLauncher):
-        return launcher.gpus_per_node > 0
-    return launcher.gpu is not None or torch.cuda.is_available()
+    said = config.launcher.wants_gpus()
+    return torch.cuda.is_available() if said is None else said
 
 
-def field(config: RunConfig, stage: str, name: str) -> Any:
+def field(config: RunConfig, training: Training, name: str) -> Any:
     """A TRL field as the user set it, else the library's default."""
-    fields = stage_fields(config, stage)
-    return fields[name] if name in fields else getattr(config_class(stage), name, None)
+    fields = stage_fields(config, training)
+    return fields[name] if name in fields else getattr(config_class(training.section), name, None)
 
 
-def optimizer_name(config: RunConfig, stage: str) -> str:
-    return str(getattr(field(config, stage, "optim"), "value", field(config, stage, "optim")))
+def optimizer_name(config: RunConfig, training: Training) -> str:
+    return str(getattr(field(config, training, "optim"), "value", field(config, training, "optim")))
 
 
-def _rollout(config: RunConfig, stage: str) -> Rollout | None:
-    method = config.method
-    if not isinstance(method, SafeSteerMethod):
-        return None
-    accumulation = accumulation_steps(config, stage, config.launcher.world_size(stage))
-    return Rollout(
-        completion=int(field(config, stage, "max_completion_length")),
-        samples=micro_batch_size(config, stage) * accumulation,
-        tiles=3 if FULL_VOCABULARY.get(stage, method.loss == "full") else 2,
-        gathers=zero_stage(config) == 3 and bool(field(config, stage, "ds3_gather_for_generation")),
-    )
+def layout_of(config: RunConfig, training: Training) -> Layout:
+    """How a training stage of this run will be laid out.
 
-
-def _length(config: RunConfig, stage: str, rollout: Rollout | None) -> int:
-    """Tokens of a sequence, at most."""
-    if rollout is not None and isinstance(config.data, InstructionData):
-        return config.data.max_prompt_length + rollout.completion
-    return int(stage_fields(config, stage).get("max_length", DEFAULT_MAX_LENGTH) or UNLIMITED_LENGTH)
-
-
-def _second_model(config: RunConfig, stage: str) -> bool:
-    if isinstance(config.method, SafeSteerMethod):
-        return config.method.teacher == "copy"
-    if stage != "dpo" or config.model.lora is not None:
-        return False
-    return not stage_fields(config, stage).get("precompute_ref_log_probs", True)
-
-
-def layout_of(config: RunConfig, stage: str) -> Layout:
-    """How a training stage of this run will be laid out."""
+    Raises:
+        ConfigError: the method does not know.
+    """
     zero = (config.deepspeed or {}).get("zero_optimization") or {}
-    number, gpu, lora = zero_stage(config), on_gpu(config), config.model.lora
-    world = config.launcher.world_size(stage)
-    rollout = _rollout(config, stage)
+    number, gpu, fields = zero_stage(config), on_gpu(config), stage_fields(config, training)
+    world = config.launcher.world_size(training.stage)
+    footprint = config.method.footprint(config, training)
+    length = footprint.length or int(fields.get("max_length", DEFAULT_MAX_LENGTH) or UNLIMITED_LENGTH)
     defaults = Layout.__dataclass_fields__
     return Layout(
         world=world,
         zero=number,
         dtype_bytes=2 if config.model.dtype == "bfloat16" else 4,
-        micro_batch=micro_batch_size(config, stage),
-        sequences=2 if stage == "dpo" else 1,
-        length=_length(config, stage, rollout),
-        accumulates=accumulation_steps(config, stage, world) > 1,
-        checkpointing=bool(stage_fields(config, stage).get("gradient_checkpointing", gpu)),
+        micro_batch=micro_batch_size(config, training),
+        sequences=footprint.sequences,
+        length=length,
+        accumulates=accumulation_steps(config, training, world) > 1,
+        checkpointing=bool(fields.get("gradient_checkpointing", gpu)),
         eager=config.model.attn_implementation == "eager",
-        adapter_dropout=lora is not None and lora.lora_dropout > 0,
-        optimizer=OPTIMIZERS.get(optimizer_name(config, stage), UNKNOWN_OPTIMIZER),
-        second_model=_second_model(config, stage),
+        adapter_dropout=training.lora is not None and training.lora.get("lora_dropout", 0) > 0,
+        optimizer=OPTIMIZERS.get(optimizer_name(config, training), UNKNOWN_OPTIMIZER),
+        second_model=footprint.second_model,
+        forwards=footprint.forwards,
         on_gpu=gpu,
-        rollout=rollout,
+        rollout=footprint.rollout,
         offload_optimizer=(zero.get("offload_optimizer") or {}).get("device", "none") != "none",
         offload_param=(zero.get("offload_param") or {}).get("device", "none") != "none",
         reduce_bucket=int(zero.get("reduce_bucket_size", defaults["reduce_bucket"].default)),

@@ -14,7 +14,7 @@ Sources. N parameters, of which P are trained; W ranks; b bytes of a weight (2 i
   writes it (RMSNorm in float32, no dropout, attention that keeps no score matrix).
 - The loss: TRL's fused head. It never holds (tokens x vocabulary): tiles of 4,096 tokens x 32,768 words, and a float32
   gradient of the head's weight. A distillation from a teacher has its own: tiles of logits, and the gradient of the head's
-  weight in that weight's dtype (`trainer/methods/safesteer/loss.py`).
+  weight in that weight's dtype.
 - Rollouts: transformers' `generate` with its cache, a step's samples in one batch.
 - Buckets and gathered weights: DeepSpeed's `reduce_bucket_size`, `stage3_max_live_parameters`,
   `stage3_prefetch_bucket_size`, `sub_group_size`.
@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trainer.methods.safesteer import loss as localized
+from trainer.config.stage import Rollout
 from trainer.plan.shape import Shape
 
 TILE_TOKENS, TILE_WORDS = 4096, 32768  # of TRL's fused head
@@ -44,23 +44,6 @@ class Optimizer:
 
 
 @dataclass(frozen=True)
-class Rollout:
-    """What a stage does besides that learns from a teacher on its own samples (SafeSteer).
-
-    Attributes:
-        completion: tokens of a sequence that are sampled; the loss scores no others.
-        samples: sequences that a rank samples in one batch: those of a whole optimiser step.
-        tiles: tiles of logits that the loss holds at a time.
-        gathers: stage 3 gathers the whole weights to sample with them.
-    """
-
-    completion: int
-    samples: int
-    tiles: int
-    gathers: bool
-
-
-@dataclass(frozen=True)
 class Layout:
     """How a stage trains: all that its memory depends on besides the shape.
 
@@ -73,6 +56,7 @@ class Layout:
         eager: attention that keeps its score matrix.
         adapter_dropout: every adapter keeps its own dropped copy of its input, and the mask.
         second_model: a reference model, or a teacher, stands beside the trained one.
+        forwards: forward passes without a gradient over every sequence, in every step.
         on_gpu: the fused head runs as a Triton kernel; elsewhere as torch operations with whole tiles in float32.
         rollout: None where a stage trains on given responses.
     """
@@ -90,6 +74,7 @@ class Layout:
     optimizer: Optimizer
     second_model: bool
     on_gpu: bool
+    forwards: int = 0
     rollout: Rollout | None = None
     offload_optimizer: bool = False
     offload_param: bool = False
@@ -201,8 +186,8 @@ def localized_bytes(shape: Shape, layout: Layout, rollout: Rollout) -> float:
     of two: forward, the teacher's hidden states as they left it; backward, the gradients."""
     b, h, scored = layout.dtype_bytes, shape.hidden, layout.micro_batch * rollout.completion
     trained = shape.trainable == shape.parameters  # else the head is frozen
-    columns = min(shape.vocabulary, localized.TILE_VOCABULARY)
-    tile = min(scored, localized.TILE_TOKENS) * columns
+    columns = min(shape.vocabulary, rollout.tile_words)
+    tile = min(scored, rollout.tile_tokens) * columns
     weight_tiles, copies = 2 * trained, 0
     if b < 4 and layout.on_gpu:
         copies = b * tile

@@ -5,23 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.config.schema import DsaMethod, RunConfig, SafeSteerMethod, SlurmLauncher
-from trainer.config.trl_fields import training_stages
-from trainer.errors import ConfigError
+from trainer.config.run import RunConfig
+from trainer.config.stage import Training
+from trainer.pipeline.run import run_directory
 from trainer.plan.devices import DEVICES, Device, usable
 from trainer.plan.disk import Disk, disk_of, free_space
 from trainer.plan.layout import layout_of
 from trainer.plan.memory import Layout, Memory, estimate
-from trainer.plan.schedule import Schedule, count_examples, schedule_of
+from trainer.plan.schedule import Schedule, schedule_of
 from trainer.plan.shape import Shape, shape_of
-from trainer.run import run_directory
 
 
 @dataclass(frozen=True)
 class StagePlan:
-    """One training stage."""
+    """One training stage. name: as it is shown; several that are alike are shown as one."""
 
     name: str
+    training: Training
     layout: Layout
     memory: Memory
     schedule: Schedule
@@ -65,33 +65,31 @@ class Plan:
 
     @property
     def lead(self) -> int | None:
-        """The seconds that Slurm gives, or None where nothing is signalled."""
-        launcher = self.config.launcher
-        return launcher.signal_lead if isinstance(launcher, SlurmLauncher) else None
+        """The seconds that the launcher gives, or None where nothing is signalled."""
+        return self.config.launcher.signalled_before
 
 
 def make_plan(config: RunConfig) -> Plan:
     """Raises ConfigError where the model's shape is not known or nothing is known of the method, and DataError where its data
     cannot be read."""
-    if isinstance(config.method, DsaMethod):
-        raise ConfigError("method: dsa has no plan: its stages train adapters beside a frozen base; plan another method.")
     shape = shape_of(config.model)
     device = None if config.launcher.gpu is None else DEVICES[config.launcher.gpu]
-    examples = count_examples(config)
+    layouts = [layout_of(config, training) for training in config.training]  # first: a method may know nothing of them
+    examples = config.method.examples(config)
     stages = []
-    for name in training_stages(config):
-        layout = layout_of(config, name)
+    for training, layout in zip(config.training, layouts, strict=True):
         stages.append(
             StagePlan(
-                name,
+                training.stage,
+                training,
                 layout,
                 estimate(shape, layout),
-                schedule_of(config, name, shape, layout, examples[name], device),
-                disk_of(config, name, shape, layout),
+                schedule_of(config, training, shape, layout, examples[training.stage], device),
+                disk_of(config, training, shape, layout),
             )
         )
     run_dir = run_directory(config)
     path, free = free_space(run_dir)
-    exported = isinstance(config.method, SafeSteerMethod) and config.method.export_teacher
-    base = stages[0].disk.model * ((config.model.random_init is not None) + exported)
+    untrained = (config.model.random_init is not None) + config.method.written_models()
+    base = stages[0].disk.model * untrained
     return Plan(config, run_dir, shape, stages, device, path, free, base)

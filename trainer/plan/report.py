@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from trainer.config.schema import SlurmLauncher
-from trainer.config.trl_fields import section_of, stage_fields
+from trainer.config.training import stage_fields
+from trainer.pipeline.chain import chain
 from trainer.plan.advice import smallest_change
 from trainer.plan.devices import CONTEXT, DEVICES, FRAGMENTATION, GIB, usable
 from trainer.plan.differences import differences
@@ -29,7 +29,7 @@ def print_plan(plan: Plan) -> None:
     """All of it, the verdict last."""
     console = Console(width=WIDTH, highlight=False)
     _differences(plan, console)
-    _sbatch(plan, console)
+    _scripts(plan, console)
     _model(plan, console)
     shown = _alike(plan.stages)
     for stage in shown:
@@ -43,11 +43,11 @@ def _alike(stages: Sequence[StagePlan]) -> list[StagePlan]:
     """One for all stages of a kind (ablations) whose schedules and results are the same: the one that needs most memory."""
     kinds: dict[Hashable, list[StagePlan]] = {}
     for stage in stages:
-        kinds.setdefault((section_of(stage.name), stage.schedule, stage.disk), []).append(stage)
+        kinds.setdefault((stage.training.section, stage.schedule, stage.disk), []).append(stage)
     shown = []
     for members in kinds.values():
         largest = max(members, key=lambda stage: stage.memory.peak)
-        name = f"each of {len(members)} {section_of(largest.name)} stages" if len(members) > 1 else largest.name
+        name = f"each of {len(members)} {largest.training.section} stages" if len(members) > 1 else largest.name
         shown.append(replace(largest, name=name))
     return shown
 
@@ -63,7 +63,7 @@ def _table(console: Console, title: str, first: str, *columns: str) -> Table:
 
 
 def _differences(plan: Plan, console: Console) -> None:
-    console.print("[bold]Set otherwise than by default[/bold]")
+    console.print("[bold]Non-default settings[/bold]")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in ("key", "value", "default"):
         table.add_column(column, overflow="fold")
@@ -72,12 +72,11 @@ def _differences(plan: Plan, console: Console) -> None:
     console.print(table)
 
 
-def _sbatch(plan: Plan, console: Console) -> None:
-    if not isinstance(plan.config.launcher, SlurmLauncher):
+def _scripts(plan: Plan, console: Console) -> None:
+    scheduler = plan.config.launcher.scheduler
+    if scheduler is None:
         return
-    from launchers.slurm.render import render_jobs
-
-    for name, text in render_jobs(plan.config, plan.run_dir.absolute()).items():
+    for name, text in scheduler.script(plan.config, plan.run_dir.absolute(), chain(plan.config)).items():
         console.print(f"\n[bold]{escape(str(plan.run_dir / name))}[/bold]")
         console.print(text.rstrip(), markup=False, soft_wrap=True)
 
@@ -96,7 +95,7 @@ def _memory(plan: Plan, stage: StagePlan, console: Console) -> None:
     ranks = "1 rank" if layout.world == 1 else f"{layout.world} ranks"
     table = _table(
         console,
-        f"Memory a {rank} in {stage.name}, GiB: {zero}, {ranks}, micro batch {layout.micro_batch} "
+        f"Memory per {rank} in {stage.name}, GiB: {zero}, {ranks}, micro batch {layout.micro_batch} "
         f"x {layout.sequences * layout.length} tokens{recomputed}",
         "part",
         *(f"at {moment}" for moment in memory.moments),
@@ -116,14 +115,14 @@ def _memory(plan: Plan, stage: StagePlan, console: Console) -> None:
     if layout.rollout is not None:
         console.print(f"at rollout a {rank} samples its {layout.rollout.samples} sequences of a step in one batch.")
     if memory.host:
-        console.print(f"in CPU memory, a rank: {memory.host / GIB:.2f} GiB; a node needs that for each of its ranks.")
+        console.print(f"in CPU memory per rank: {memory.host / GIB:.2f} GiB; a node needs that for each of its ranks.")
 
 
 def _room(plan: Plan, stage: StagePlan) -> str:
     peak, gpu = stage.memory.peak / GIB, plan.config.launcher.gpu
     if plan.device is None:
         if not stage.layout.on_gpu:
-            return f"peak {peak:.2f} GiB a process."
+            return f"peak {peak:.2f} GiB per process."
         return f"peak {peak:.2f} GiB. Whether that fits: set launcher.gpu to one of {', '.join(DEVICES)}."
     room = usable(plan.device) / GIB
     verdict = "[green]fits[/green]" if peak <= room else "[red]does not fit[/red]"
@@ -143,22 +142,22 @@ def _schedule(plan: Plan, stages: Sequence[StagePlan], console: Console) -> None
         "global batch = micro x accumulation x world",
         *(f"{s.schedule.global_batch} = {s.layout.micro_batch} x {s.schedule.accumulation} x {s.layout.world}" for s in stages),
     )
-    table.add_row("examples an epoch, at most", *("unknown" if s.examples is None else f"{s.examples:,}" for s in schedules))
+    table.add_row("examples per epoch, at most", *("unknown" if s.examples is None else f"{s.examples:,}" for s in schedules))
     table.add_row("steps", *("unknown" if s.steps is None else f"{s.steps:,}" for s in schedules))
-    table.add_row("tokens a step, at most", *(f"{s.step_tokens:,}" for s in schedules))
+    table.add_row("tokens per step, at most", *(f"{s.step_tokens:,}" for s in schedules))
     table.add_row("tokens, at most", *("unknown" if s.steps is None else f"{s.steps * s.step_tokens:,}" for s in schedules))
     if unknown:
         table.add_row(
             f"steps for every {PER_EXAMPLES:,} examples and epoch",
             *(f"{math.ceil(PER_EXAMPLES / s.global_batch):,}" for s in schedules),
         )
-    table.add_row("seconds a step, estimated", *(_seconds(s.step_seconds) for s in schedules))
+    table.add_row("seconds per step, estimated", *(_seconds(s.step_seconds) for s in schedules))
     if rollouts:
         table.add_row("of these, sampling", *(_seconds(s.sampling_seconds) for s in schedules))
     table.add_row("time, estimated", *(duration(s.seconds) for s in schedules))
     console.print(table)
     if plan.device is not None:
-        others = "direction, teacher, tokens, " if rollouts else ""
+        others = "".join(f"{name}, " for name in plan.config.method.untrained(plan.config) if name != "data")
         console.print(
             f"assumed: {UTILISATION:.0%} of {plan.device.tflops:,.0f} TFLOPS (bfloat16), every sequence of full length; "
             f"{others}evaluation and loading come on top."
@@ -171,7 +170,7 @@ def _schedule(plan: Plan, stages: Sequence[StagePlan], console: Console) -> None
         )
     if unknown:
         console.print("the data is not on this machine: data.path=<a local copy> gives the number of examples.")
-    if any(stage_fields(plan.config, s.name).get("max_length", 0) is None for s in plan.stages):
+    if any(stage_fields(plan.config, s.training).get("max_length", 0) is None for s in plan.stages):
         console.print(f"max_length is null: planned with {UNLIMITED_LENGTH} tokens.")
 
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
-from trainer.config.check import SANDBOX, looks_local
-from trainer.config.schema import InstructionData, PreferenceData, RunConfig, SafeSteerMethod
-from trainer.config.trl_fields import accumulation_steps, stage_fields, training_stages
-from trainer.data.preferences import dpo_examples, read_preferences, sft_examples
+from trainer.config.run import RunConfig
+from trainer.config.stage import Training
+from trainer.config.training import accumulation_steps, stage_fields
 from trainer.plan.devices import Device
 from trainer.plan.layout import field
 from trainer.plan.memory import Layout
 from trainer.plan.shape import Shape
-from trainer.sandbox.preferences import sandbox_preferences
 
 UTILISATION = 0.35  # of the device's peak: assumed, as is usual for full fine-tuning under ZeRO with short sequences
 
@@ -45,38 +42,17 @@ class Schedule:
         return None if self.steps is None or self.step_seconds is None else self.steps * self.step_seconds
 
 
-def count_examples(config: RunConfig) -> dict[str, int | None]:
-    """Examples of each training stage, read or synthesised as the data stage does; None for a hub dataset.
-
-    Raises:
-        DataError: the file cannot be read as its format.
-    """
-    stages, data = training_stages(config), config.data
-    if isinstance(data, InstructionData):
-        assert isinstance(config.method, SafeSteerMethod)  # checked when the config was loaded
-        return dict.fromkeys(stages, data.limit * config.method.rollouts)
-    assert isinstance(data, PreferenceData)
-    if data.format.startswith(SANDBOX):
-        pairs = sandbox_preferences(data, config.seed).pairs
-    elif data.path is not None and looks_local(data.path) and Path(data.path).expanduser().exists():
-        pairs = read_preferences(data).pairs
-    else:
-        return dict.fromkeys(stages)
-    return {stage: sum(1 for _ in (sft_examples if stage == "sft" else dpo_examples)(pairs)) for stage in stages}
-
-
 def _multiplied(shape: Shape) -> int:
     """Weights that a token is multiplied with: all but an embedding that is not the head too."""
     return shape.parameters - (0 if shape.tied else shape.vocabulary * shape.hidden)
 
 
 def flops_per_token(shape: Shape, layout: Layout) -> float:
-    """Of training. Forward: 2 a weight that is multiplied with, and causal attention; backward: twice that, or once where
-    only an adapter is trained; the forward pass again with checkpointing; and that of a reference or a teacher."""
+    """Of training. Forward: 2 per weight that is multiplied with, and causal attention; backward: twice that, or once where
+    only an adapter is trained; the forward pass again with checkpointing; and those without a gradient."""
     forward = 2 * _multiplied(shape) + 2 * shape.layers * layout.length * shape.query
     backward = 2 if shape.trainable == shape.parameters else 1
-    other = layout.second_model or layout.rollout is not None
-    return float(forward * (1 + backward + layout.checkpointing + other))
+    return float(forward * (1 + backward + layout.checkpointing + layout.forwards))
 
 
 def sampling_seconds(shape: Shape, layout: Layout, device: Device) -> float:
@@ -86,18 +62,18 @@ def sampling_seconds(shape: Shape, layout: Layout, device: Device) -> float:
 
 
 def schedule_of(
-    config: RunConfig, stage: str, shape: Shape, layout: Layout, examples: int | None, device: Device | None
+    config: RunConfig, training: Training, shape: Shape, layout: Layout, examples: int | None, device: Device | None
 ) -> Schedule:
     """Raises ValueError where the global batch does not divide; a config that was checked does not get here then."""
-    accumulation = accumulation_steps(config, stage, layout.world)
+    accumulation = accumulation_steps(config, training, layout.world)
     batch = layout.micro_batch * layout.world * accumulation
-    most = int(stage_fields(config, stage).get("max_steps", -1))
+    most = int(stage_fields(config, training).get("max_steps", -1))
     steps = None
     if most > 0:
         steps = most
     elif examples is not None:
         whole = examples // batch if layout.rollout is not None else math.ceil(examples / batch)
-        steps = math.ceil(whole * float(field(config, stage, "num_train_epochs")))
+        steps = math.ceil(whole * float(field(config, training, "num_train_epochs")))
     tokens = batch * layout.sequences * layout.length
     flops = tokens * flops_per_token(shape, layout)
     sampled = 0 if layout.rollout is None else batch * layout.rollout.completion

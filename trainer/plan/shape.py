@@ -8,10 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.config.check import looks_local
-from trainer.config.schema import LoraSection, ModelSection
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from peft import get_peft_model
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
+
+from trainer.config.lora import lora_config
+from trainer.config.paths import looks_local
+from trainer.config.sections import ModelSection
+from trainer.config.shipped import SHIPPED
 from trainer.errors import ConfigError
-from trainer.sandbox import SHIPPED
+from trainer.models.load import load_tokenizer
 
 
 @dataclass(frozen=True)
@@ -74,15 +81,12 @@ def _with_vocabulary(model: ModelSection, fields: Mapping[str, Any]) -> Mapping[
     """Fresh weights get the tokenizer's vocabulary where the shape names none."""
     if "vocab_size" in fields:
         return fields
-    from trainer.models.load import load_tokenizer
 
     assert model.tokenizer is not None  # checked when the config was loaded
     return {**fields, "vocab_size": len(load_tokenizer(model, model.tokenizer))}
 
 
 def _read(directory: Path) -> Mapping[str, Any]:
-    from transformers import PreTrainedConfig
-
     try:
         fields, _ = PreTrainedConfig.get_config_dict(str(directory), local_files_only=True)
     except OSError as error:
@@ -91,10 +95,6 @@ def _read(directory: Path) -> Mapping[str, Any]:
 
 
 def _measured(model: ModelSection, values: Mapping[str, Any], source: str) -> Shape:
-    import torch
-    from huggingface_hub.errors import StrictDataclassError
-    from transformers import AutoConfig, AutoModelForCausalLM
-
     fields = {k: v for k, v in values.items() if k not in ("architectures", "dtype", "torch_dtype", "transformers_version")}
     try:
         config = AutoConfig.for_model(fields.pop("model_type"), **fields)
@@ -126,14 +126,11 @@ def _count(module: Any) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def _adapter_parameters(built: Any, lora: LoraSection) -> int:
-    from peft import LoraConfig, get_peft_model
-
-    settings = LoraConfig(r=lora.r, target_modules=lora.target_modules, task_type="CAUSAL_LM")
+def _adapter_parameters(built: Any, lora: Mapping[str, Any]) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # between the libraries' own versions
-            adapted = get_peft_model(built, settings, autocast_adapter_dtype=False)
+            adapted = get_peft_model(built, lora_config(lora), autocast_adapter_dtype=False)
     except ValueError as error:
         raise ConfigError(f"model.lora.target_modules: {error}") from error
     return int(adapted.get_nb_trainable_parameters()[0])

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import random
 
-from trainer.evaluation.items import SHOTS, Item, Judgement
-from trainer.methods.cosalign import taxonomy as cosa
-from trainer.methods.cosalign.safety_config import render_safety_config
-from trainer.methods.cosalign.score import cosa_value
+from trainer.cosa import taxonomy as cosa
+from trainer.cosa.safety_config import render_safety_config
+from trainer.cosa.score import cosa_value
+from trainer.items import SHOTS, Item, Judgement
 from trainer.sandbox import requests
 from trainer.sandbox.candidates import training_request
 from trainer.sandbox.judge import judge

@@ -18,7 +18,7 @@ import torch
 from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from trainer.sandbox import BASE_DIR
+from trainer.config.shipped import BASE_DIR
 from trainer.sandbox.corpus import CONSOLIDATION, FOUNDATION, TEMPERAMENT, Mixture, sample_conversation
 from trainer.sandbox.tokenizer import build_tokenizer
 

@@ -10,8 +10,8 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from trainer.methods.cosalign.pairing import Label, make_pairs
-from trainer.methods.cosalign.safety_config import MODES, Mode, render_safety_config, sample_allowed
+from trainer.cosa.pairing import Label, make_pairs
+from trainer.cosa.safety_config import MODES, Mode, render_safety_config, sample_allowed
 from trainer.sandbox import requests
 from trainer.sandbox.corpus import default_answer
 from trainer.sandbox.judge import judge
@@ -61,7 +61,7 @@ def candidates(request: Request, rng: random.Random) -> list[tuple[str, Label]]:
 
 
 def synthesise(
-    prompts: int, pairs_per_config: int | None, seed: int, on_prompt: Callable[[], None] = lambda: None
+    prompts: int, pairs_per_config: int | None, seed: int, on_prompt: Callable[[], object] = lambda: None
 ) -> list[dict[str, Any]]:
     """Rows in the published CoSAlign schema.
 

@@ -16,8 +16,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from trainer.methods.cosalign.safety_config import render_safety_config
-from trainer.methods.cosalign.taxonomy import OTHER_HARMS
+from trainer.cosa.safety_config import render_safety_config
+from trainer.cosa.taxonomy import OTHER_HARMS
 from trainer.sandbox import requests
 from trainer.sandbox.requests import REFUSAL, Request
 from trainer.sandbox.world import SANDBOX_TAXONOMY, SANDBOX_TEMPLATES, world

@@ -11,8 +11,8 @@ import random
 from collections.abc import Callable
 from functools import cache
 
+from trainer.cosa.taxonomy import OTHER_HARMS
 from trainer.data.labelled import Labelled
-from trainer.methods.cosalign.taxonomy import OTHER_HARMS
 from trainer.sandbox import requests
 from trainer.sandbox.benchmark import safety_items, sandbox_items
 from trainer.sandbox.judge import judge

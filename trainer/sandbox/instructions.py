@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from trainer.methods.cosalign.taxonomy import OTHER_HARMS
+from trainer.cosa.taxonomy import OTHER_HARMS
 from trainer.sandbox import requests
 from trainer.sandbox.benchmark import capability_items
 from trainer.sandbox.requests import REFUSAL, Request

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from trainer.evaluation.items import Judgement
-from trainer.methods.cosalign.score import MAX_RATING
+from trainer.cosa.score import MAX_RATING
+from trainer.items import Judgement
 from trainer.sandbox.requests import Request
 from trainer.sandbox.world import world
 

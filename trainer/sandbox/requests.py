@@ -11,7 +11,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trainer.methods.cosalign.taxonomy import OTHER_HARMS
+from trainer.cosa.taxonomy import OTHER_HARMS
 from trainer.sandbox.world import COLOURS, MAX_NUMBER, SANDBOX_TAXONOMY, Thing, World, world
 
 REFUSAL = "sorry , i can not help with that ."

@@ -6,8 +6,8 @@ import random
 from dataclasses import dataclass
 from functools import cache
 
-from trainer.methods.cosalign import taxonomy as cosa
-from trainer.methods.cosalign.taxonomy import OTHER_HARMS, Taxonomy
+from trainer.cosa import taxonomy as cosa
+from trainer.cosa.taxonomy import OTHER_HARMS, Taxonomy
 
 WORLD_SEED = 20
 OBJECTS_PER_CATEGORY = 12

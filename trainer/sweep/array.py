@@ -1,4 +1,4 @@
-"""The runs of a sweep as one Slurm job array: submit those that are neither done nor under way; wait for them if asked."""
+"""The runs of a sweep as one job array: submit those that are neither done nor under way; wait for them if asked."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from launchers.slurm.commands import active_jobs
-from launchers.slurm.submit import how_to_follow, recorded_jobs, submit_array
+from launchers.jobs import recorded_jobs
+from trainer.config.bases import Scheduler
 from trainer.errors import ConfigError, KeelError, StageFailed
-from trainer.run import is_finished
+from trainer.pipeline.run import is_finished
 from trainer.sweep.ledger import Ledger
 from trainer.sweep.points import Point, claim_all
 from trainer.sweep.table import Row, print_table
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds between two questions to Slurm
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds between two questions to the scheduler
 _SILENCES = 20  # questions in a row without an answer, after which waiting ends
 
 
-def submit(points: Sequence[Point], ledger: Ledger, directory: Path) -> None:
+def submit(scheduler: Scheduler, points: Sequence[Point], ledger: Ledger, directory: Path) -> None:
     """Submit the holes of the sweep as one array, and print what was and was not submitted.
 
     Args:
@@ -27,9 +27,9 @@ def submit(points: Sequence[Point], ledger: Ledger, directory: Path) -> None:
 
     Raises:
         ConfigError: the runs cannot be one array.
-        StageFailed: Slurm is not there or refused.
+        StageFailed: the scheduler is not there or refused.
     """
-    active, known = active_jobs(), ledger.entries()
+    active, known = scheduler.active(), ledger.entries()
     rows: dict[str, Row] = {}
     for point in points:
         if job := _active_job(point, active):
@@ -48,28 +48,28 @@ def submit(points: Sequence[Point], ledger: Ledger, directory: Path) -> None:
                 "sweep the rest for one launcher at a time."
             )
         claim_all(holes)
-        submission = submit_array(holes[0].config, [point.run_dir for point in holes], directory)
+        submission = scheduler.submit_array(holes[0].config, [point.run_dir for point in holes], directory)
         for index, point in enumerate(holes):
             job = f"{submission.job_ids[0]}_{index}"
             ledger.append(point.entry("submitted", job))
             rows[point.name] = Row(point.name, "submitted", point.run_dir, job)
-        lines = [*how_to_follow(submission), f"sweep:     python -m trainer.sweep {ledger.path.parent}"]
+        lines = [*scheduler.follow(submission), f"sweep:     python -m trainer.sweep {ledger.path.parent}"]
     print_table(f"{ledger.path.parent.name}: {len(points)} runs, {len(holes)} submitted", [rows[p.name] for p in points])
     print("\n".join(lines), flush=True)
 
 
-def wait_for(points: Sequence[Point], ledger: Ledger) -> dict[str, KeelError]:
-    """Wait until no job of these runs is pending or running; as many days as Slurm needs.
+def wait_for(scheduler: Scheduler, points: Sequence[Point], ledger: Ledger) -> dict[str, KeelError]:
+    """Wait until no job of these runs is pending or running; as many days as it takes.
 
     Returns:
         point -> why it is not finished.
 
     Raises:
-        StageFailed: Slurm has stopped answering; the jobs go on.
+        StageFailed: the scheduler has stopped answering; the jobs go on.
         KeyboardInterrupt: the user has seen enough; the jobs go on.
     """
     try:
-        _wait(points)
+        _wait(scheduler, points)
     except BaseException:
         print("\nthe jobs go on without this process; the same command finds them again", flush=True)
         raise
@@ -84,11 +84,11 @@ def wait_for(points: Sequence[Point], ledger: Ledger) -> dict[str, KeelError]:
     return failures
 
 
-def _wait(points: Sequence[Point]) -> None:
+def _wait(scheduler: Scheduler, points: Sequence[Point]) -> None:
     pause, silences, shown = _FIRST_PAUSE, 0, ""
     while True:
         try:
-            active = active_jobs()
+            active = scheduler.active()
             silences = 0
         except StageFailed:
             silences += 1
@@ -100,7 +100,7 @@ def _wait(points: Sequence[Point]) -> None:
                 return
             counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
             if counts != shown:
-                print(f"waiting for Slurm: {counts}", flush=True)
+                print(f"waiting for jobs: {counts}", flush=True)
                 pause, shown = _FIRST_PAUSE, counts
         time.sleep(pause)
         pause = min(_LONGEST_PAUSE, 1.5 * pause)

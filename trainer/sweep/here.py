@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from trainer.ending import explain
 from trainer.errors import Interrupted, KeelError, StageFailed
-from trainer.run import carry_out
+from trainer.pipeline.run import carry_out
 from trainer.sweep.ledger import Ledger
 from trainer.sweep.points import Point, claim_all
 from trainer.sweep.table import Row, print_table

@@ -10,7 +10,8 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
 
 from trainer.errors import ConfigError, KeelError
-from trainer.run import submits_to_slurm
+from trainer.sweep.array import submit, wait_for
+from trainer.sweep.here import run_here
 from trainer.sweep.ledger import Ledger
 from trainer.sweep.objective import objective_of
 from trainer.sweep.points import Point, compose_points
@@ -32,7 +33,8 @@ def sweep_ledger(sweep: DictConfig) -> Ledger:
 def launch(loader: ConfigLoader, sweep: DictConfig, jobs: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
     """Check all runs, then start those that are not done.
 
-    A plain sweep on Slurm is submitted and left alone. Here, and for a sweeper that wants objectives, it is waited for.
+    A plain sweep that a scheduler takes is submitted and left alone. Here, and for a sweeper that wants objectives, it is
+    waited for.
 
     Raises:
         ConfigError: with the problems of all runs; none was started.
@@ -46,16 +48,13 @@ def launch(loader: ConfigLoader, sweep: DictConfig, jobs: Sequence[Sequence[str]
             "run.objective: an optimising sweeper needs a number of results.json: run.objective=sft_dpo/cosa_score/seen."
         )
     ledger = sweep_ledger(sweep)
-    if submits_to_slurm(points[0].config):
-        from trainer.sweep.array import submit, wait_for
-
-        submit(points, ledger, Path(sweep.hydra.sweep.dir))
+    launcher = points[0].config.launcher
+    if launcher.submits and launcher.scheduler is not None:
+        submit(launcher.scheduler, points, ledger, Path(sweep.hydra.sweep.dir))
         if not optimising:
             return [JobReturn(overrides=point.overrides, status=JobStatus.COMPLETED) for point in points]
-        failures = wait_for(points, ledger)
+        failures = wait_for(launcher.scheduler, points, ledger)
     else:
-        from trainer.sweep.here import run_here
-
         failures = run_here(points, ledger, report=not optimising)
         if failures and not optimising:
             raise SweepFailed(f"{len(failures)} of {len(points)} runs failed; the same command runs those again.")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 
-from trainer.config.schema import RunConfig
+from trainer.config.run import RunConfig
 from trainer.errors import ConfigError
 from trainer.evaluation.report import RESULTS
-from trainer.run import run_directory
+from trainer.pipeline.run import run_directory
 from trainer.suggest import did_you_mean
 
 

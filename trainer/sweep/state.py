@@ -1,53 +1,54 @@
-"""What has become of the runs of a sweep by now, read from their directories and from Slurm; nothing is changed."""
+"""What has become of the runs of a sweep by now, read from their directories and from the queue; nothing is changed."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from trainer.config.load import read_config
+from trainer.config.bases import Scheduler
+from trainer.config.run import RunConfig
 from trainer.errors import StageFailed
-from trainer.run import CONFIG
-from trainer.stages.chain import chain
-from trainer.stages.manifest import MANIFEST
+from trainer.load import read_config
+from trainer.pipeline.chain import chain
+from trainer.pipeline.manifest import MANIFEST
+from trainer.pipeline.run import CONFIG
 from trainer.sweep.ledger import Entry, Ledger
 from trainer.sweep.table import Row
 
 
 def present_rows(ledger: Ledger) -> list[Row]:
-    """One row a point of the ledger."""
+    """One row per point of the ledger."""
     entries = list(ledger.entries().values())
-    active = _active_jobs() if any(entry.job for entry in entries) else {}
-    return [Row(e.point, _state(e, active), Path(e.run_dir), e.job) for e in entries]
+    configs = {e.run_dir: read_config(path) for e in entries if (path := Path(e.run_dir) / CONFIG).exists()}
+    schedulers = (config.launcher.scheduler for config in configs.values())
+    scheduler = next((found for found in schedulers if found is not None), None)
+    active = _active_jobs(scheduler) if scheduler is not None and any(entry.job for entry in entries) else {}
+    return [Row(e.point, _state(e, configs.get(e.run_dir), active), Path(e.run_dir), e.job) for e in entries]
 
 
-def _active_jobs() -> dict[str, str]:
-    from launchers.slurm.commands import active_jobs
-
+def _active_jobs(scheduler: Scheduler) -> dict[str, str]:
     try:
-        return active_jobs()
+        return scheduler.active()
     except StageFailed as error:
         print(f"the queue is not known here: {error}", flush=True)
         return {}
 
 
-def _state(entry: Entry, active: dict[str, str]) -> str:
-    run_dir = Path(entry.run_dir)
+def _state(entry: Entry, config: RunConfig | None, active: dict[str, str]) -> str:
     if entry.job in active:
         return active[entry.job].lower()
-    if not (run_dir / CONFIG).exists():
+    if config is None:
         return "missing"
     # Manifests alone: fingerprints would depend on the directory that this is called from.
-    if all((run_dir / stage.name / MANIFEST).exists() for stage in chain(read_config(run_dir / CONFIG))):
+    if all((Path(entry.run_dir) / stage.name / MANIFEST).exists() for stage in chain(config)):
         return "done"
-    return _how_it_ended(entry.job) if entry.job else entry.state
+    scheduler = config.launcher.scheduler
+    return entry.state if entry.job is None or scheduler is None else _how_it_ended(scheduler, entry.job)
 
 
-def _how_it_ended(job: str) -> str:
-    """What Slurm remembers, for some minutes, of a job that is over: cancelled, timeout, node_fail, ..."""
-    from launchers.slurm.commands import show_job
-
+def _how_it_ended(scheduler: Scheduler, job: str) -> str:
+    """What a scheduler remembers, for some minutes, of a job that is over: cancelled, timeout, node_fail, ..."""
     try:
-        state = show_job(job).state.lower()
+        state = scheduler.state(job).lower()
     except StageFailed:
         return "failed"
     return "failed" if state == "completed" else state

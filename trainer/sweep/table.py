@@ -12,22 +12,17 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from trainer.evaluation.items import CONTENDERS
+from trainer.config.run import RunConfig
 from trainer.evaluation.report import RESULTS
+from trainer.load import read_config
+from trainer.pipeline.run import CONFIG
 
 _WIDTH = 110  # where the output is not a terminal
-_METRICS = (
-    ("CoSA-Score\nseen ↑", "cosa_score/seen"),
-    ("CoSA-Score\nunseen ↑", "cosa_score/unseen"),
-    ("attack\nsuccess ↓", "asr"),
-    ("over-\nrefusal ↓", "over_refusal"),
-    ("capabil-\nity ↑", "capability"),
-)
 
 
 @dataclass(frozen=True)
 class Row:
-    """state: done, kept (done before), failed, interrupted, missing, or what Slurm calls it. job: of Slurm, if any."""
+    """state: done, kept (done before), failed, interrupted, missing, or what a scheduler calls it. job: its id."""
 
     point: str
     state: str
@@ -36,12 +31,15 @@ class Row:
 
 
 def print_table(title: str, rows: Sequence[Row]) -> None:
-    """One line a run; the metrics are those of the last model in its results that is no ablation, the one it was for."""
+    """One line per run; the metrics are those of the last model in its results that is no variant, the one it was for."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=_WIDTH)
-    found = [_own_model(row.run_dir) for row in rows]
-    columns = [column for column in _METRICS if any(column[1] in metrics for metrics in found)]
+    configs = [read_config(path) if (path := row.run_dir / CONFIG).exists() else None for row in rows]
+    found = [{} if config is None else _own_model(config, row.run_dir) for config, row in zip(configs, rows, strict=True)]
+    suites = [config.evaluation for config in configs if config is not None and config.evaluation is not None]
+    asked = dict.fromkeys(column for suite in suites for column in suite.headline)
+    columns = [column for column in asked if any(column[1] in metrics for metrics in found)]
     with_jobs = any(row.job for row in rows)
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
     table.add_column("run", overflow="fold")
@@ -57,8 +55,9 @@ def print_table(title: str, rows: Sequence[Row]) -> None:
     console.print(table)
 
 
-def _own_model(run_dir: Path) -> dict[str, Any]:
+def _own_model(config: RunConfig, run_dir: Path) -> dict[str, Any]:
     path = run_dir / RESULTS
     models: dict[str, Any] = json.loads(path.read_text())["models"] if path.exists() else {}
-    own = [metrics for label, metrics in models.items() if label not in CONTENDERS or not CONTENDERS[label].ablation]
+    variants = {contender.label for contender in config.method.contenders(config) if contender.variant}
+    own = [metrics for label, metrics in models.items() if label not in variants]
     return own[-1] if own else {}

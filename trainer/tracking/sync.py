@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.errors import ConfigError
-from trainer.stages.manifest import MANIFEST
+from trainer.pipeline.manifest import MANIFEST
 from trainer.tracking.server import has_key, server_url, why_unreachable
 from trainer.tracking.tracker import WANDB_ID
 

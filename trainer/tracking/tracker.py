@@ -1,4 +1,4 @@
-"""One W&B run a stage, grouped by pipeline, and `metrics.jsonl` with the same numbers. Rank 0 only."""
+"""One W&B run per stage, grouped by pipeline, and `metrics.jsonl` with the same numbers. Rank 0 only."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from trainer.config.load import to_mapping
-from trainer.stages.context import StageContext
+from trainer.config.run import to_mapping
+from trainer.pipeline.context import StageContext
 
 STEP = "step"  # W&B renumbers its own steps when a resumed stage repeats some; charts use this
 WANDB_ID = "wandb_id"
@@ -49,8 +49,8 @@ class Tracker:
                 entity=tracking.entity,
                 tags=tracking.tags or None,
                 group=context.config.run.name,
-                job_type=context.stage,
-                name=f"{context.config.run.name}/{context.stage}",
+                job_type=context.stage.name,
+                name=f"{context.config.run.name}/{context.stage.name}",
                 id=identity,
                 resume="allow" if tracking.mode == "online" else None,
                 config=to_mapping(context.config),

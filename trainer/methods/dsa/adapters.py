@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from trainer.methods.dsa.config import AdapterConfig
+from trainer.methods.dsa.adapter_config import AdapterConfig
 
 GATE_TEMPERATURE = 0.1
 

@@ -11,8 +11,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from trainer.errors import ConfigError
+from trainer.methods.dsa.adapter_config import ALIGNERS
 from trainer.methods.dsa.adapters import Adapter
-from trainer.methods.dsa.config import ALIGNERS
 
 
 class Aligner(nn.Module):

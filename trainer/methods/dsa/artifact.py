@@ -13,11 +13,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from trainer.errors import ArtifactError, ConfigError
+from trainer.methods.dsa.adapter_config import AdapterConfig
 from trainer.methods.dsa.aligner import Aligner
-from trainer.methods.dsa.config import AdapterConfig
 from trainer.methods.dsa.factory import make_aligner, make_guardrail
 from trainer.methods.dsa.guardrail import Guardrail
-from trainer.stages.manifest import hash_file, write_json
+from trainer.record import hash_file, write_json
 
 WEIGHTS, FACTS = "adapter.safetensors", "adapter.json"
 
@@ -29,7 +29,7 @@ def save(adapter: Guardrail | Aligner, directory: Path, base_fingerprint: str) -
     guardrail = isinstance(adapter, Guardrail)
     facts = {
         "role": "guardrail" if guardrail else "aligner",
-        "config": asdict(adapter.adapter.config),
+        "config": asdict(adapter.adapter.config),  # type: ignore[call-overload]  # pydantic's are dataclasses
         "labels": list(adapter.labels) if isinstance(adapter, Guardrail) else None,
         "tau": adapter.tau if isinstance(adapter, Guardrail) else None,
         "base_fingerprint": base_fingerprint,

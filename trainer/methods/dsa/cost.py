@@ -1,6 +1,6 @@
-"""What an adapter costs: parameters, and floating-point operations a token, counted from the sizes.
+"""What an adapter costs: parameters, and floating-point operations per token, counted from the sizes.
 
-A matrix of P weights costs 2 P operations a token. Attention of width w costs 4 T w a token at length T: every token is
+A matrix of P weights costs 2 P operations per token. Attention of width w costs 4 T w per token at length T: every token is
 counted against all T, as PyTorch's counter does. Norms, gates and activations are left out of the operations.
 
 d hidden size, L layers, V vocabulary, w = d / r width of a ladder, b bottleneck, T tokens.
@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trainer.methods.dsa.adapter_config import AdapterConfig
 from trainer.methods.dsa.base import BaseSizes
-from trainer.methods.dsa.config import AdapterConfig
 
 
 @dataclass(frozen=True)
 class Cost:
-    """parameters, and flops: operations a token of the forward pass."""
+    """parameters, and flops: operations per token of the forward pass."""
 
     parameters: int
     flops: int
@@ -63,7 +63,7 @@ def adapter_flops(config: AdapterConfig, base: BaseSizes, length: int) -> int:
 
 
 def guardrail_cost(config: AdapterConfig, base: BaseSizes, labels: int, length: int) -> Cost:
-    """With its head. The head's operations are left out: it runs once a label, not once a token."""
+    """With its head. The head's operations are left out: it runs once per label, not once per token."""
     if config.kind in ("plr", "rtb", "lld"):
         width = base.hidden if config.kind != "plr" else config.probe_width or base.hidden
     else:

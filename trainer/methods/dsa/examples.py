@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jinja2.exceptions import TemplateError
+
 from trainer.data.labelled import Labelled
 from trainer.errors import DataError
 
@@ -26,13 +28,11 @@ class Example:
 
 
 def encode(tokenizer: Any, rows: Sequence[Labelled]) -> list[Example]:
-    """An example a row.
+    """One example per row.
 
     Raises:
         DataError: the chat template refuses a user's turn.
     """
-    from jinja2.exceptions import TemplateError
-
     if not rows:
         return []
     try:

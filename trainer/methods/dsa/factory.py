@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from trainer.methods.dsa.adapter_config import AdapterConfig
 from trainer.methods.dsa.adapters import Adapter, Bypass, Probe
 from trainer.methods.dsa.aligner import Aligner
 from trainer.methods.dsa.base import is_causal, unwrapped
-from trainer.methods.dsa.config import AdapterConfig
 from trainer.methods.dsa.guardrail import Guardrail
 from trainer.methods.dsa.ladder import CrossLadder, Ladder
 from trainer.methods.dsa.last_layers import LastLayers

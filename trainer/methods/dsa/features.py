@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from trainer.errors import ArtifactError, ConfigError
-from trainer.methods.dsa.config import AdapterConfig
+from trainer.methods.dsa.adapter_config import AdapterConfig
 from trainer.methods.dsa.examples import LABELS, Example
 
 GB = 10**9

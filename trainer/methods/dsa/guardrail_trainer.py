@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
+from tqdm import tqdm
 from transformers import Trainer
 from transformers.integrations import is_deepspeed_zero3_enabled
 from trl.models.utils import prepare_deepspeed
@@ -71,8 +72,6 @@ class GuardrailTrainer(Trainer):
         Args:
             lengths: (N,), tokens of every row that the collator has.
         """
-        from tqdm import tqdm
-
         model: Any = self.model_wrapped
         if not self.is_deepspeed_enabled:  # without autocast, as an adapter is used
             model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)

@@ -102,7 +102,7 @@ class AlignedModel(OnBase):
         conversation: Conversation | None = None,
         **options: Any,
     ) -> Any:
-        """The base's `generate`, aligned: greedy or sampling, with caches of keys and values, one reply a prompt.
+        """The base's `generate`, aligned: greedy or sampling, with caches of keys and values, one reply per prompt.
 
         With a gate, the guardrail reads the prompt's last token in the base's own forward pass. It keeps no cache, so such
         a turn of a conversation reads all of it again.
@@ -111,7 +111,7 @@ class AlignedModel(OnBase):
 
         Args:
             input_ids, attention_mask: (B, P), padded on the left.
-            alignment_strength: one for all rows or one a row, at least 0; or a gate, which chooses by the guardrail.
+            alignment_strength: one for all rows or one per row, at least 0; or a gate, which chooses by the guardrail.
             conversation: goes on from there, and keeps this turn.
             options: as transformers' `generate` takes them.
 
@@ -119,8 +119,8 @@ class AlignedModel(OnBase):
             What the base's `generate` returns.
 
         Raises:
-            ConfigError: a strength is negative or not finite, or there is not one a row; a gate has no guardrail that judges
-                prompts; or, where the aligner runs, `options` ask for beams, several replies a prompt, no cache, or
+            ConfigError: a strength is negative or not finite, or there is not one per row; a gate has no guardrail that judges
+                prompts; or, where the aligner runs, `options` ask for beams, several replies per prompt, no cache, or
                 anything else that is not one token after the other.
         """
         chosen = self.strength if alignment_strength is None else alignment_strength
@@ -185,7 +185,7 @@ class _Mixing:
         rows, prompt = self.prompt_mask.shape
         if hidden[0].shape[:2] != (rows, max(prompt - self.read, 1)):
             raise ConfigError(
-                "generate: an aligned model reads the prompt at once, then token by token, with a cache, one reply a prompt; "
+                "generate: an aligned model reads the prompt at once, then token by token, with a cache, one reply per prompt; "
                 "leave out num_beams, num_return_sequences, use_cache, prefill_chunk_size and assisted decoding."
             )
         self.read += hidden[0].shape[1]
@@ -235,7 +235,7 @@ def _one_a_row(strength: float | Sequence[float] | Tensor, rows: int, device: to
     values = torch.as_tensor(strength, dtype=torch.float32, device=device)
     if values.shape not in ((), (rows,)) or not values.isfinite().all() or (values < 0).any():
         raise ConfigError(
-            f"alignment strength: {strength} for {rows} prompts; give one number, or one a prompt, at least 0: 0 is the base, "
+            f"alignment strength: {strength} for {rows} prompts; give one number or one per prompt, at least 0: 0 is the base, "
             "1 the aligner."
         )
     return values.expand(rows)

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trainer.methods.dsa.adapter_config import AdapterConfig
 from trainer.methods.dsa.adapters import GATE_TEMPERATURE, Adapter
-from trainer.methods.dsa.config import AdapterConfig
 from trainer.methods.dsa.transformer import Block, Context
 
 

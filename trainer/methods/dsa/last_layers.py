@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from trainer.errors import ConfigError
+from trainer.methods.dsa.adapter_config import AdapterConfig
 from trainer.methods.dsa.adapters import Adapter
 from trainer.methods.dsa.base import is_causal, read, token_positions
-from trainer.methods.dsa.config import AdapterConfig
 from trainer.models.blocks import decoder_blocks
 from trainer.models.shards import is_sharded, whole
 
@@ -100,7 +100,7 @@ def _backbone(backbone: Any, blocks: nn.ModuleList, last_layers: int) -> Any:
     dropped = len(blocks) - last_layers
     config = copy.deepcopy(backbone.config)
     for name, value in vars(backbone.config).items():
-        if isinstance(value, list | tuple) and len(value) == len(blocks):  # one entry a layer, e.g. layer_types
+        if isinstance(value, list | tuple) and len(value) == len(blocks):  # one entry per layer, e.g. layer_types
             setattr(config, name, value[dropped:])
     config.num_hidden_layers = last_layers
     # What is in the memo is not copied: deepcopy takes the entry instead.

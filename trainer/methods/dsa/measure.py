@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import bootstrap, mannwhitneyu
+from sklearn.metrics import roc_auc_score, roc_curve
 
 from trainer.errors import ConfigError, DataError
-from trainer.methods.cosalign.score import macro_interval
+from trainer.evaluation.statistics import macro_interval
 
 Vector = NDArray[np.float64]
 Metric = dict[str, Any]  # value; ci95: [low, high], or None where a class has fewer than two rows; n: rows
@@ -29,8 +31,6 @@ def auc(labels: ArrayLike, scores: ArrayLike, resamples: int, seed: int) -> Metr
     Raises:
         DataError: a class is missing, the shapes differ, or a score is not a finite number.
     """
-    from scipy.stats import bootstrap, mannwhitneyu
-    from sklearn.metrics import roc_auc_score
 
     def area(unsafe: Vector, safe: Vector, axis: int) -> Vector:
         u = mannwhitneyu(unsafe, safe, axis=axis, method="asymptotic").statistic
@@ -53,8 +53,6 @@ def roc(labels: ArrayLike, scores: ArrayLike) -> tuple[Vector, Vector]:
     Raises:
         DataError: as `auc`.
     """
-    from sklearn.metrics import roc_curve
-
     _by_class(labels, scores)
     false, true, _ = roc_curve(labels, scores, drop_intermediate=False)
     return false, true

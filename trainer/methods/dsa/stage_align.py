@@ -4,39 +4,34 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trainer.config.schema import DsaMethod
-from trainer.methods.dsa.config import AdapterConfig
-from trainer.models.fingerprint import base_fingerprint
-from trainer.models.load import base_model_path, load_model, load_tokenizer
-from trainer.stages.context import StageContext
-from trainer.stages.data import examples_dir
-from trainer.staging import scratch_of
+from transformers import set_seed
 
-ALIGNER_STAGE = "dpo_aligner"
+from trainer.methods.dsa.dpo import AlignerDPOTrainer
+from trainer.methods.dsa.factory import make_aligner
+from trainer.methods.dsa.section import DsaMethod
+from trainer.methods.pairs.stage import examples_dir
+from trainer.models.fingerprint import base_fingerprint
+from trainer.models.load import load_model, load_tokenizer
+from trainer.pipeline.context import StageContext
+from trainer.training.loop import load_examples, train, training_arguments
 
 
 def run(context: StageContext) -> list[Path]:
     """Writes the aligner (`artifact.save`); the fields are those of the `dpo` section."""
-    from transformers import set_seed
-
-    from trainer.methods.dsa.dpo import AlignerDPOTrainer
-    from trainer.methods.dsa.factory import make_aligner
-    from trainer.training import load_examples, train, training_arguments
-
-    config, run_dir, method = context.config, context.run_dir, context.config.method
+    config, method = context.config, context.config.method
     assert isinstance(method, DsaMethod) and method.aligner is not None
     args = training_arguments(context)  # first: under ZeRO-3 it makes models load as shards
-    source = base_model_path(config, run_dir)
+    source = context.base_model
     tokenizer = load_tokenizer(config.model, source)
-    base = load_model(config.model, source, scratch=scratch_of(config))
+    base = load_model(config.model, source, scratch=config.launcher.scratch_directory)
     set_seed(config.seed)  # of the fresh weights
-    aligner = make_aligner(AdapterConfig.of(method.aligner), base)
+    aligner = make_aligner(method.aligner, base)
     trainer = AlignerDPOTrainer(
         base,
         aligner.float(),  # bfloat16 weights would lose small updates; DeepSpeed keeps float32 copies of its own
         base_fingerprint(source),
         args,
-        train_dataset=load_examples(examples_dir(config, run_dir, "dpo")),
+        train_dataset=load_examples(examples_dir(context, "dpo")),
         processing_class=tokenizer,
     )
     return train(context, trainer, tokenizer, lambda: trainer.save_aligner(context.stage_dir))

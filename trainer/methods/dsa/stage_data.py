@@ -8,13 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from trainer.config.schema import DsaMethod, LabelledData, RunConfig
-from trainer.data.labelled import Labelled, read_labelled, split
+from trainer.config.run import RunConfig
+from trainer.data.formats.labels import LabelledData
+from trainer.data.labelled import Labelled, split
 from trainer.errors import ArtifactError, DataError
 from trainer.methods.dsa.examples import LABELS, encode
-from trainer.models.load import base_model_path, load_tokenizer
-from trainer.stages.context import StageContext
-from trainer.stages.manifest import write_json
+from trainer.methods.dsa.section import DsaMethod
+from trainer.models.load import load_tokenizer
+from trainer.pipeline.context import StageContext
+from trainer.pipeline.places import base_model_path
+from trainer.record import write_json
 
 LABELLED, REPORT = "labelled.jsonl", "report.json"
 TRAIN, VALIDATION = "train", "validation"  # names of sets; the others are test sets
@@ -54,7 +57,7 @@ def _write(config: RunConfig, run_dir: Path, out: Path) -> list[Path]:
         left_out[f"longer than {data.max_length} tokens"] += len(rows) - len(kept)
         return kept
 
-    rows, tests = _read(data, config.seed)
+    rows, tests = data.read(config.seed)
     tests = {name: short_enough(of_set) for name, of_set in tests.items()}
     tested = {row.prompt for of_set in tests.values() for row in of_set}
     unseen = [row for row in rows if row.prompt not in tested]
@@ -75,18 +78,6 @@ def _write(config: RunConfig, run_dir: Path, out: Path) -> list[Path]:
     sizes = ", ".join(f"{len(of_set):,} {name}" for name, of_set in sets.items())
     print(f"{config.run.name} · data · {sizes}{dropped}", flush=True)
     return [out / LABELLED, out / REPORT]
-
-
-def _read(data: LabelledData, seed: int) -> tuple[list[Labelled], dict[str, list[Labelled]]]:
-    """Rows to train on and to validate with, and the test sets."""
-    if data.format == "sandbox_labelled":
-        from trainer.sandbox.guardrail import sandbox_labelled, sandbox_test_sets
-
-        made = sandbox_labelled(data.train + data.validation, seed)
-        return made, {name: rows[: data.limit] for name, rows in sandbox_test_sets().items()}
-    assert data.path is not None  # checked when the config was loaded
-    tests = {name: read_labelled(path, data.format, data.test_split, data.limit) for name, path in data.tests.items()}
-    return read_labelled(data.path, data.format, data.split, data.limit), tests
 
 
 def _split(rows: Sequence[Labelled], data: LabelledData, seed: int) -> list[list[Labelled]]:

@@ -5,16 +5,19 @@ from __future__ import annotations
 from itertools import chain
 from pathlib import Path
 
-from trainer.config.schema import DsaMethod
-from trainer.config.trl_fields import micro_batch_size, training_stages
-from trainer.methods.dsa.config import AdapterConfig
+from tqdm import tqdm
+
+from trainer.config.training import micro_batch_size
+from trainer.methods.dsa.base import read
+from trainer.methods.dsa.batches import Collator, labels_of, shares
 from trainer.methods.dsa.examples import encode, labels_in
+from trainer.methods.dsa.features import FILES, GB, FeatureWriter, Wanted, check_budget
+from trainer.methods.dsa.section import DsaMethod
 from trainer.methods.dsa.stage_data import TRAIN, read_sets
-from trainer.methods.dsa.stage_guardrail import adapter_of
 from trainer.models.inference import load_for_inference
-from trainer.models.load import base_model_path, load_tokenizer
-from trainer.stages.context import StageContext
-from trainer.stages.manifest import write_json
+from trainer.models.load import load_tokenizer
+from trainer.pipeline.context import StageContext
+from trainer.record import write_json
 
 REPORT = "report.json"
 
@@ -22,24 +25,17 @@ REPORT = "report.json"
 def run(context: StageContext) -> list[Path]:
     """Writes the hidden states, for which the manifest does not vouch (they may be deleted once all is trained), and
     `report.json`."""
-    from tqdm import tqdm
-
-    from trainer.methods.dsa.base import read
-    from trainer.methods.dsa.batches import Collator, labels_of, shares
-    from trainer.methods.dsa.features import FILES, GB, FeatureWriter, Wanted, check_budget
-
     config, method = context.config, context.config.method
     assert isinstance(method, DsaMethod) and method.feature_cache is not None
     context.connect()
-    path = base_model_path(config, context.run_dir)
+    path = context.base_model
     tokenizer = load_tokenizer(config.model, path)
     sets = read_sets(context.run_dir)
     names = labels_in(encode(tokenizer, sets[TRAIN]))
     examples = encode(tokenizer, list(chain(*sets.values())))
     model = load_for_inference(config, path)
     text = model.config.get_text_config()
-    adapters: list[AdapterConfig] = [adapter_of(method, name) for name in method.guardrails]
-    wanted = Wanted.by(adapters, text.num_hidden_layers, names)
+    wanted = Wanted.by(list(method.guardrails.values()), text.num_hidden_layers, names)
     size = wanted.size(examples, text.hidden_size, model.dtype.itemsize)
     check_budget(size, method.feature_cache)
     if context.is_main:
@@ -48,7 +44,7 @@ def run(context: StageContext) -> list[Path]:
     context.barrier()
     collate = Collator(examples, names, labels_of(examples, names), tokenizer.pad_token_id, None)
     writer = FeatureWriter(context.stage_dir, context.rank, examples, wanted)
-    batch_size = micro_batch_size(config, training_stages(config)[0])
+    batch_size = micro_batch_size(config, config.training[0])
     batches = list(shares([len(example.ids) for example in examples], batch_size, context.rank, context.world_size))
     with tqdm(total=len(batches), desc="hidden states", unit="batch", disable=not context.is_main) as bar:
         for rows in batches:

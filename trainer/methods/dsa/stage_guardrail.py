@@ -5,69 +5,46 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from trainer.config.schema import DsaMethod, RunConfig
-from trainer.config.trl_fields import training_stages
+import torch
+from torch import Tensor, nn
+from transformers import set_seed
+
 from trainer.data.labelled import Labelled
 from trainer.errors import ArtifactError
-from trainer.methods.dsa.config import AdapterConfig
+from trainer.methods.dsa.artifact import save as save_adapter
+from trainer.methods.dsa.batches import Collator, labels_of
 from trainer.methods.dsa.examples import LABELS, Example, encode, labels_in
+from trainer.methods.dsa.factory import make_guardrail
+from trainer.methods.dsa.features import Features, Wanted
+from trainer.methods.dsa.full_size import FullSize
+from trainer.methods.dsa.guardrail import Guardrail
+from trainer.methods.dsa.guardrail_trainer import GuardrailTrainer
+from trainer.methods.dsa.measure import calibrate
+from trainer.methods.dsa.names import FULL, STANDALONE, guardrail_stage
+from trainer.methods.dsa.section import DsaMethod
 from trainer.methods.dsa.stage_data import TRAIN, VALIDATION, read_sets
+from trainer.methods.dsa.standalone import Standalone
 from trainer.models.fingerprint import base_fingerprint
-from trainer.models.load import base_model_path, load_model, load_tokenizer
-from trainer.stages.context import StageContext
-from trainer.stages.manifest import write_json
-from trainer.staging import scratch_of
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from trainer.methods.dsa.features import Features
+from trainer.models.load import load_model, load_tokenizer
+from trainer.models.shards import whole
+from trainer.pipeline.context import StageContext
+from trainer.record import write_json
+from trainer.training.loop import train, training_arguments
 
 PROBABILITIES, REPORT = "probabilities.jsonl", "report.json"
-STANDALONE, FULL, PROMPTED = "standalone", "full", "prompted"
-PREFIX = "guardrail_"
-
-
-def guardrail_of(stage: str) -> str:
-    """The guardrail that a stage trains."""
-    return stage.removeprefix(PREFIX)
-
-
-def guardrail_stages(config: RunConfig) -> tuple[str, ...]:
-    """The stages that leave probabilities: those that train, and the base that is asked."""
-    trained = tuple(stage for stage in training_stages(config) if stage.startswith(PREFIX))
-    asked = isinstance(config.method, DsaMethod) and PROMPTED in config.method.baselines
-    return (*trained, *((PREFIX + PROMPTED,) if asked else ()))
-
-
-def adapter_of(method: DsaMethod, name: str) -> AdapterConfig:
-    """What a guardrail is; of the standalone baseline the ladder that it is as large as, of the full-size one a linear head."""
-    if name == FULL:
-        return AdapterConfig("plr")
-    if name == STANDALONE:
-        return next(config for n in method.guardrails if (config := adapter_of(method, n)).kind == "lst")
-    return AdapterConfig.of(method.guardrails[name])
 
 
 def run(context: StageContext) -> list[Path]:
     """Writes `report.json` with the threshold, `probabilities.jsonl` (what it says of every text) and, unless it is a baseline,
     the adapter."""
-    from transformers import set_seed
-
-    from trainer.methods.dsa.batches import Collator, labels_of
-    from trainer.methods.dsa.guardrail_trainer import GuardrailTrainer
-    from trainer.training import train, training_arguments
-
     config, run_dir, method = context.config, context.run_dir, context.config.method
     assert isinstance(method, DsaMethod)
-    name = guardrail_of(context.stage)
-    args = training_arguments(context)  # first: under ZeRO-3 it makes models load as shards
+    name = context.training.variant
+    args = training_arguments(context, gradient_checkpointing=False)  # first: under ZeRO-3 it makes models load as shards
     args.remove_unused_columns = False
-    if name == FULL and method.full_learning_rate is not None:
-        args.learning_rate = method.full_learning_rate
-    source = base_model_path(config, run_dir)
+    source = context.base_model
     tokenizer = load_tokenizer(config.model, source)
     sets = read_sets(run_dir)
     rows = [(of_set, row) for of_set, of_rows in sets.items() for row in of_rows]
@@ -76,9 +53,9 @@ def run(context: StageContext) -> list[Path]:
     labels = labels_in([examples[index] for index in training])
     targets = labels_of(examples, labels)
     if method.distill_from is not None and name in method.guardrails:
-        targets = _taught(targets, read_probabilities(run_dir, PREFIX + method.distill_from), labels)
+        targets = _taught(targets, read_probabilities(run_dir, guardrail_stage(method.distill_from)), labels)
     set_seed(config.seed)  # of the fresh weights
-    base = load_model(config.model, source, scratch=scratch_of(config))
+    base = load_model(config.model, source, scratch=config.launcher.scratch_directory)
     model, reads = _fresh(method, name, base, labels)
     size = sum(getattr(p, "ds_numel", p.numel()) for p in model.parameters() if p.requires_grad)
     features = None
@@ -130,7 +107,7 @@ def write_probabilities(
     path, report = context.stage_dir / PROBABILITIES, context.stage_dir / REPORT
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     write_json(report, {"labels": labels, "tau": tau, "trained_parameters": trained_parameters})
-    print(f"{config.run.name} · {context.stage} · {trained_parameters:,} trained parameters, tau {tau:.3g}", flush=True)
+    print(f"{config.run.name} · {context.stage.name} · {trained_parameters:,} trained parameters, tau {tau:.3g}", flush=True)
     return tau, [path, report]
 
 
@@ -155,13 +132,7 @@ def read_probabilities(run_dir: Path, stage: str) -> list[dict[str, Any]]:
 
 def _fresh(method: DsaMethod, name: str, base: Any, labels: Sequence[str]) -> tuple[nn.Module, bool]:
     """The untrained guardrail, and whether it reads the hidden states of the base."""
-    import torch
-
-    from trainer.methods.dsa.factory import make_guardrail
-    from trainer.methods.dsa.full_size import FullSize
-    from trainer.methods.dsa.standalone import Standalone
-
-    config, text = adapter_of(method, name), base.config.get_text_config()
+    config, text = method.adapter_of(name), base.config.get_text_config()
     if name == FULL:
         if torch.cuda.is_available():
             base.gradient_checkpointing_enable()
@@ -175,10 +146,8 @@ def _fresh(method: DsaMethod, name: str, base: Any, labels: Sequence[str]) -> tu
 def _features(
     context: StageContext, method: DsaMethod, name: str, examples: Sequence[Example], labels: tuple[str, ...], layers: int
 ) -> Features:
-    from trainer.methods.dsa.features import Features, Wanted
-
-    wanted = Wanted.by([adapter_of(method, other) for other in method.guardrails], layers, labels)
-    return Features(context.run_dir / "features", examples, wanted, adapter_of(method, name), layers)
+    wanted = Wanted.by(list(method.guardrails.values()), layers, labels)
+    return Features(context.run_dir / "features", examples, wanted, method.adapter_of(name), layers)
 
 
 def _taught(targets: Tensor, said: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Tensor:
@@ -196,21 +165,15 @@ def _line(index: int, of_set: str, row: Labelled, p: Mapping[str, float]) -> dic
 
 def _threshold(lines: Sequence[Mapping[str, Any]], label: str, rate: float) -> float:
     """tau, from the validation rows whose label is benign; `label` is `prompt` where prompts have labels at all."""
-    from trainer.methods.dsa.measure import calibrate
-
     benign = [line["p"][label] for line in lines if line["set"] == VALIDATION and line["labels"].get(label) == 0]
     return calibrate(benign, rate)
 
 
 def _save(context: StageContext, trainer: Any, tau: float, fingerprint: str) -> list[Path]:
     """The adapter, whole, bound to its base; nothing of a baseline, which is only compared with."""
-    from trainer.methods.dsa.artifact import save
-    from trainer.methods.dsa.guardrail import Guardrail
-    from trainer.models.shards import whole
-
     model = trainer.accelerator.unwrap_model(trainer.model)
     if not isinstance(model, Guardrail):
         return []
     model.tau = tau
     with whole(model.parameters()):
-        return save(model, context.stage_dir, fingerprint) if context.is_main else []
+        return save_adapter(model, context.stage_dir, fingerprint) if context.is_main else []

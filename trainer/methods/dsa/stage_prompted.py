@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from trainer.config.schema import DsaMethod, PromptedJudge
-from trainer.config.trl_fields import micro_batch_size
+from torch import Tensor
+from tqdm import tqdm
+
+from trainer.config.training import micro_batch_size
 from trainer.data.labelled import Labelled
 from trainer.errors import ConfigError
+from trainer.methods.dsa.base import read
+from trainer.methods.dsa.batches import shares
 from trainer.methods.dsa.examples import LABELS, encode
+from trainer.methods.dsa.section import DsaMethod, PromptedJudge
 from trainer.methods.dsa.stage_data import TRAIN, read_sets
 from trainer.methods.dsa.stage_guardrail import known_labels, write_probabilities
 from trainer.models.inference import load_for_inference
-from trainer.models.load import base_model_path, load_tokenizer
-from trainer.stages.context import StageContext
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from trainer.models.load import load_tokenizer
+from trainer.pipeline.context import StageContext
 
 _SLOT = re.compile(r"\{(prompt|response)\}")
 
@@ -33,7 +35,7 @@ def run(context: StageContext) -> list[Path]:
     config, method = context.config, context.config.method
     assert isinstance(method, DsaMethod)
     context.connect()
-    path = base_model_path(config, context.run_dir)
+    path = context.base_model
     tokenizer = load_tokenizer(config.model, path)
     answers = answer_tokens(tokenizer, method.prompted)
     rows = [(of_set, row) for of_set, of_rows in read_sets(context.run_dir).items() for row in of_rows]
@@ -106,13 +108,8 @@ def share_of_answers(
     context: StageContext, questions: list[str], tokenizer: Any, model: Any, answers: tuple[int, int]
 ) -> dict[int, float]:
     """Number of a question -> p(unsafe), of this rank's share; every question is in a share."""
-    from tqdm import tqdm
-
-    from trainer.methods.dsa.base import read
-    from trainer.methods.dsa.batches import shares
-
     ids = [example.ids for example in encode(tokenizer, [Labelled(text) for text in questions])]
-    batch_size = micro_batch_size(context.config, context.stage)
+    batch_size = micro_batch_size(context.config, context.config.training[0])
     batches = list(shares([len(of_one) for of_one in ids], batch_size, context.rank, context.world_size))
     found: dict[int, float] = {}
     for places in tqdm(batches, desc="asking the base", unit="batch", disable=not context.is_main):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from trainer.methods.dsa.config import AdapterConfig, head_size
+from trainer.methods.dsa.adapter_config import AdapterConfig, head_size
 from trainer.methods.dsa.cost import adapter_parameters, ladder_block_parameters
 from trainer.methods.dsa.guardrail import at, own_logits
 from trainer.methods.dsa.transformer import Block, Context

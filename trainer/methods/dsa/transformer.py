@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trainer.methods.dsa.adapter_config import head_size
 from trainer.methods.dsa.base import token_positions
-from trainer.methods.dsa.config import head_size
 
 _ROTARY_BASE = 10_000.0
 

@@ -29,34 +29,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from trainer.errors import ArtifactError, StageFailed
-from trainer.evaluation.items import Message
+from trainer.items import Message
 from trainer.methods.safesteer.refusal import Prompts, RefusalTokens, prompt_tokens, score
+from trainer.methods.safesteer.section import DirectionSection
 from trainer.models.blocks import ablated, decoder_blocks, recorded_inputs, steered
-from trainer.stages.manifest import hash_file, write_json
+from trainer.record import hash_file, write_json
 
 WEIGHTS, FACTS = "direction.safetensors", "direction.json"
 MIN_TRAIN, MIN_VALIDATION = 8, 4  # prompts of either kind that must be left after filtering
 _SHOWN = 20  # candidates in an error's table
 _WORDS = 100  # tokens tried as instructions, to find where the template begins
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """What a candidate must keep to.
-
-    Attributes:
-        max_kl: nats.
-        min_induce: refusal score.
-        max_depth: share of the layers; from int(max_depth * L) on, none is taken.
-    """
-
-    max_kl: float = 0.1
-    min_induce: float = 0.0
-    max_depth: float = 0.8
-
-    def layers(self, count: int) -> int:
-        """How many of `count` layers may be taken."""
-        return int(self.max_depth * count)
 
 
 @dataclass(frozen=True)
@@ -184,7 +166,7 @@ def find_direction(
     val_harmful: Sequence[str],
     val_harmless: Sequence[str],
     refusal: RefusalTokens,
-    thresholds: Thresholds,
+    thresholds: DirectionSection,
     batch_size: int,
     base_fingerprint: str,
 ) -> Direction:
@@ -236,7 +218,7 @@ def find_direction(
 
 
 def measure(
-    model: Any, directions: Tensor, harmful: Prompts, harmless: Prompts, tokens: Tensor, thresholds: Thresholds
+    model: Any, directions: Tensor, harmful: Prompts, harmless: Prompts, tokens: Tensor, thresholds: DirectionSection
 ) -> list[Candidate]:
     """Bypass, induce and KL of every candidate (P, L, H) of a layer that may be taken; the others stay unmeasured."""
     positions, layers, _ = directions.shape
@@ -266,7 +248,7 @@ def divergence(log_p: Tensor, logits: Tensor) -> Tensor:
     return (log_p.exp() * (log_p - log_q)).sum(-1)
 
 
-def select(candidates: Sequence[Candidate], layers: int, thresholds: Thresholds) -> tuple[list[Candidate], Candidate]:
+def select(candidates: Sequence[Candidate], layers: int, thresholds: DirectionSection) -> tuple[list[Candidate], Candidate]:
     """All candidates, each with the reason why it is dropped if it is, and the one of lowest bypass among the rest.
 
     Raises:

@@ -26,19 +26,17 @@ formulas above are then ordinary differentiable code on (N, S). A kind that does
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch.autograd.function import once_differentiable
 from trl.trainer.utils import maybe_gather_lm_head_ctx
 
 from trainer.errors import ConfigError
-
-LossKind = Literal["slice", "renormalised", "full", "forward"]
+from trainer.methods.safesteer.losses import TILE_TOKENS, TILE_VOCABULARY, LossKind
 
 # One tile of logits is 16 MiB in float32, a few exist at a time. Smaller tiles are no faster on a CPU, and slower on a GPU.
-TILE_TOKENS = 1024
-TILE_VOCABULARY = 4096
 
 
 @dataclass(frozen=True)
@@ -62,8 +60,6 @@ class Head:
         Raises:
             ConfigError: an adapter changes the head, so its weight alone does not give the logits.
         """
-        from peft.tuners.tuners_utils import BaseTunerLayer
-
         module, config = model.get_output_embeddings(), model.config.get_text_config()
         if isinstance(module, BaseTunerLayer):
             raise ConfigError(

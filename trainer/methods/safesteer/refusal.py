@@ -17,7 +17,7 @@ from torch import Tensor
 
 from trainer.errors import ConfigError, StageFailed
 from trainer.evaluation.generate import complete
-from trainer.evaluation.items import Message
+from trainer.items import Message
 
 OPENINGS = ("I", "I'm", "As", "Sorry", "Unfortunately", "Apologies", "My", "No", "It", "This", "We", "You", "Please", "While")
 REFUSALS = (
@@ -84,7 +84,7 @@ class Prompts:
         """One number a chat, (N,) in the order of the chats and the same on every rank, from those of this rank's batches.
 
         Args:
-            values: a tensor (B,) a batch.
+            values: a tensor (B,) per batch.
         """
         found = torch.zeros(self.count, dtype=torch.float64)
         weighted = torch.cat([value.double().cpu() for value in values]) * self._weights

@@ -20,7 +20,7 @@ def seed_of(*parts: object) -> int:
 
 
 class _InverseCdf(LogitsProcessor):
-    """Chooses by inverse transform sampling, one uniform number a row and token, and leaves only the chosen token."""
+    """Chooses by inverse transform sampling, one uniform number per row and token, and leaves only the chosen token."""
 
     def __init__(self, uniforms: torch.Tensor, prompt_length: int):
         self.uniforms = uniforms  # (B, T)
@@ -48,7 +48,7 @@ def sample(
 
     Args:
         prompts: token ids, of any lengths.
-        seeds: one a prompt; see `seed_of`.
+        seeds: one per prompt; see `seed_of`.
         stop_tokens: a completion ends with the first of these, which belongs to it.
 
     Returns:

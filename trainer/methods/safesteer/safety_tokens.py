@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from trainer.errors import ArtifactError, ConfigError, StageFailed
 from trainer.methods.safesteer.rollouts import sample, seed_of
-from trainer.stages.manifest import write_json
+from trainer.record import write_json
 
 SAFETY_TOKENS = "safety_tokens.json"
 _ROWS = 32  # steps ranked at a time: beside the logits, a few arrays of (_ROWS, V) are alive
@@ -52,7 +52,7 @@ class SafetyTokens:
     base_fingerprint: str
 
     def save(self, directory: Path) -> None:
-        """Write `safety_tokens.json`, one object a token."""
+        """Write `safety_tokens.json`, one object per token."""
         columns = zip(self.ids, self.texts, self.votes, self.mean_probability, strict=True)
         tokens = [{"id": i, "text": text, "votes": v, "mean_probability": p} for i, text, v, p in columns]
         write_json(
@@ -105,7 +105,7 @@ class Vote:
     """
 
     def __init__(self, vocabulary: int, special_tokens: Sequence[int], votes: int = 200, device: torch.device | str = "cpu"):
-        """votes: K', how many tokens a step votes for."""
+        """votes: K', how many tokens each step votes for."""
         self.special_tokens = torch.tensor(sorted(set(special_tokens)), dtype=torch.long, device=device)
         self.places = min(votes, vocabulary - len(self.special_tokens))
         self.votes = torch.zeros(vocabulary, dtype=torch.int64, device=device)
@@ -201,9 +201,9 @@ def collect(
         teacher: within its context, `model` is the teacher.
         prompts: token ids of harmless prompts, up to where the reply begins.
         teacher_prompts: the same as the teacher sees them, under its system prompt where it has one.
-        rollouts: replies a prompt, at temperature 1.
-        horizon: tokens a reply.
-        votes: K', how many tokens a step votes for.
+        rollouts: replies per prompt, at temperature 1.
+        horizon: tokens per reply.
+        votes: K', how many tokens each step votes for.
         sampled_from: who speaks in the rollouts.
         stop_tokens: what ends a turn.
         special_tokens: never voted for.

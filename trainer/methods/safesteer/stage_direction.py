@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from trainer.config.schema import DirectionSection, SafeSteerMethod
+from trainer.methods.safesteer.direction import FACTS, WEIGHTS, Direction, chat_of, find_direction
+from trainer.methods.safesteer.heatmap import draw
+from trainer.methods.safesteer.refusal import RefusalTokens, find_refusal_tokens, given_tokens
+from trainer.methods.safesteer.section import DirectionSection, SafeSteerMethod
 from trainer.methods.safesteer.stage_prompts import PromptSets
 from trainer.models.fingerprint import base_fingerprint
 from trainer.models.inference import load_for_inference
-from trainer.models.load import base_model_path, load_tokenizer
-from trainer.stages.context import StageContext
-
-if TYPE_CHECKING:
-    from trainer.methods.safesteer.direction import Direction
-    from trainer.methods.safesteer.refusal import RefusalTokens
+from trainer.models.load import load_tokenizer
+from trainer.pipeline.context import StageContext
+from trainer.tracking.tracker import Tracker
 
 HEAT_MAP = "candidates.png"
 
 
 def run(context: StageContext) -> list[Path]:
-    from trainer.methods.safesteer.direction import FACTS, WEIGHTS, Direction
-    from trainer.methods.safesteer.heatmap import draw
-    from trainer.tracking.tracker import Tracker
-
     config = context.config
     assert isinstance(config.method, SafeSteerMethod)
     context.connect()
-    path = base_model_path(config, context.run_dir)
+    path = context.base_model
     fingerprint = context.together(lambda: base_fingerprint(path))
     given = config.method.direction.path
     if given is not None:
@@ -52,8 +48,6 @@ def run(context: StageContext) -> list[Path]:
 
 
 def _find(context: StageContext, path: str, fingerprint: str) -> Direction:
-    from trainer.methods.safesteer.direction import Thresholds, find_direction
-
     config, prompts = context.config, PromptSets.of_run(context.run_dir)
     assert isinstance(config.method, SafeSteerMethod)
     settings = config.method.direction
@@ -67,7 +61,7 @@ def _find(context: StageContext, path: str, fingerprint: str) -> Direction:
         prompts.validation_harmful,
         prompts.validation_harmless,
         refusal_tokens(model, tokenizer, prompts, settings),
-        Thresholds(settings.max_kl, settings.min_induce, settings.max_depth),
+        settings,
         settings.batch_size,
         fingerprint,
     )
@@ -75,9 +69,6 @@ def _find(context: StageContext, path: str, fingerprint: str) -> Direction:
 
 def refusal_tokens(model: Any, tokenizer: Any, prompts: PromptSets, settings: DirectionSection) -> RefusalTokens:
     """The first tokens of the base's refusals: those given, or found and verified on its replies."""
-    from trainer.methods.safesteer.direction import chat_of
-    from trainer.methods.safesteer.refusal import find_refusal_tokens, given_tokens
-
     harmful, harmless = ([chat_of(p) for p in instructions] for instructions in (prompts.harmful, prompts.harmless))
     given = given_tokens(tokenizer, settings.refusal_tokens or [])
     return find_refusal_tokens(model, tokenizer, harmful, harmless, settings.batch_size, given)

@@ -7,12 +7,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.config.schema import InstructionData, RunConfig
-from trainer.data.instructions import draw, read_instructions
+from jinja2.exceptions import TemplateError
+
+from trainer.config.run import RunConfig
+from trainer.data.formats.instructions import InstructionData
+from trainer.data.instructions import draw
 from trainer.errors import ArtifactError, DataError
-from trainer.models.load import base_model_path, load_tokenizer
-from trainer.stages.context import StageContext
-from trainer.stages.manifest import write_json
+from trainer.models.load import load_tokenizer
+from trainer.pipeline.context import StageContext
+from trainer.pipeline.places import base_model_path
+from trainer.record import write_json
 
 PROMPTS = "prompts.json"
 
@@ -46,7 +50,7 @@ def _write(config: RunConfig, run_dir: Path, out: Path) -> list[Path]:
     data = config.data
     assert isinstance(data, InstructionData)  # checked when the config was loaded
     tokenizer = load_tokenizer(config.model, base_model_path(config, run_dir))
-    harmful, harmless, prompts = _read(data, config.seed)
+    harmful, harmless, prompts = data.read(config.seed)
     kept = {name: _short_enough(found, tokenizer, data.max_prompt_length) for name, found in
             (("harmful", harmful), ("harmless", harmless), ("prompts", prompts)) if found is not None}  # fmt: skip
     sizes = [data.direction, data.validation]
@@ -65,16 +69,6 @@ def _write(config: RunConfig, run_dir: Path, out: Path) -> list[Path]:
     return [out / PROMPTS]
 
 
-def _read(data: InstructionData, seed: int) -> tuple[list[str], list[str], list[str] | None]:
-    if data.format == "sandbox_instructions":
-        from trainer.sandbox.instructions import sandbox_instructions
-
-        return (*sandbox_instructions(seed), None)
-    assert data.harmful is not None and data.harmless is not None  # checked when the config was loaded
-    prompts = None if data.prompts is None else read_instructions(data.prompts, data.split)
-    return read_instructions(data.harmful, data.split), read_instructions(data.harmless, data.split), prompts
-
-
 def _drawn(name: str, instructions: list[str], sizes: list[int], seed: int) -> list[list[str]]:
     try:
         return draw(instructions, sizes, seed)
@@ -84,8 +78,6 @@ def _drawn(name: str, instructions: list[str], sizes: list[int], seed: int) -> l
 
 def _short_enough(instructions: list[str], tokenizer: Any, most: int) -> list[str]:
     """Those whose chat has at most so many tokens: a prompt without its end would be another prompt."""
-    from jinja2.exceptions import TemplateError
-
     try:
         chats = [[{"role": "user", "content": text}] for text in instructions]
         ids = tokenizer.apply_chat_template(chats, add_generation_prompt=True, return_dict=True)["input_ids"]

@@ -6,21 +6,24 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from trainer.config.schema import SafeSteerMethod
-from trainer.errors import ArtifactError
-from trainer.evaluation.items import Message
+from trainer.errors import ArtifactError, ConfigError
+from trainer.evaluation.generate import complete
+from trainer.items import Message
+from trainer.methods.safesteer.direction import Direction
+from trainer.methods.safesteer.refusal import REPLY_TOKENS, Prompts, RefusalTokens, reads_as_refusal
+from trainer.methods.safesteer.section import SafeSteerMethod
+from trainer.methods.safesteer.stage_direction import refusal_tokens
 from trainer.methods.safesteer.stage_prompts import PromptSets
+from trainer.methods.safesteer.teacher import Teacher
+from trainer.models.blocks import bake
 from trainer.models.fingerprint import base_fingerprint
 from trainer.models.inference import load_for_inference
-from trainer.models.load import MODEL_DIR, base_model_path, load_model, load_tokenizer
-from trainer.stages.context import StageContext
-from trainer.stages.manifest import write_json
-
-if TYPE_CHECKING:
-    from trainer.methods.safesteer.refusal import RefusalTokens
-    from trainer.methods.safesteer.teacher import Teacher
+from trainer.models.load import load_model, load_tokenizer
+from trainer.pipeline.context import StageContext
+from trainer.pipeline.places import MODEL_DIR
+from trainer.record import write_json
 
 REPORT = "report.json"
 REFUSAL = "refusal.json"
@@ -32,8 +35,6 @@ def read_refusal_tokens(run_dir: Path) -> RefusalTokens:
     Raises:
         ArtifactError: the stage's file is damaged.
     """
-    from trainer.methods.safesteer.refusal import RefusalTokens
-
     path = run_dir / "teacher" / REFUSAL
     try:
         return RefusalTokens(**json.loads(path.read_text()))
@@ -42,14 +43,10 @@ def read_refusal_tokens(run_dir: Path) -> RefusalTokens:
 
 
 def run(context: StageContext) -> list[Path]:
-    from trainer.methods.safesteer.direction import Direction
-    from trainer.methods.safesteer.stage_direction import refusal_tokens
-    from trainer.methods.safesteer.teacher import Teacher
-
     config, run_dir = context.config, context.run_dir
     assert isinstance(config.method, SafeSteerMethod)
     context.connect()
-    path = base_model_path(config, run_dir)
+    path = context.base_model
     fingerprint = base_fingerprint(path)
     teacher = Teacher.of_run(config, run_dir, fingerprint)
     prompts = PromptSets.of_run(run_dir)
@@ -82,9 +79,6 @@ def run(context: StageContext) -> list[Path]:
 
 def _refused(context: StageContext, model: Any, tokenizer: Any, chats: Sequence[Sequence[Message]]) -> float:
     """Share of greedy replies that read as a refusal. Every rank answers its share, equally many with repeats."""
-    from trainer.evaluation.generate import complete
-    from trainer.methods.safesteer.refusal import REPLY_TOKENS, Prompts, reads_as_refusal
-
     asked = Prompts(model, tokenizer, chats, batch_size=32)
     mine: dict[int, bool] = {}
     for batch in complete([chats[index] for index in asked.mine], model, tokenizer, REPLY_TOKENS, 32):
@@ -101,9 +95,6 @@ def _export(context: StageContext, teacher: Teacher, tokenizer: Any, path: str) 
     Raises:
         ConfigError: its architecture has no place for that.
     """
-    from trainer.errors import ConfigError
-    from trainer.models.blocks import bake
-
     key = "method.export_teacher"
     if teacher.vector is None or teacher.layer is None:
         raise ConfigError(f"{key}: a teacher by system prompt is the base itself; remove this key.")

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trainer.config.schema import SafeSteerMethod
 from trainer.evaluation.generate import stop_tokens
+from trainer.methods.safesteer.refusal import prompt_tokens
+from trainer.methods.safesteer.safety_tokens import SAFETY_TOKENS, SafetyTokens, collect, random_tokens, special_tokens
+from trainer.methods.safesteer.section import SafeSteerMethod
 from trainer.methods.safesteer.stage_prompts import PromptSets
+from trainer.methods.safesteer.teacher import Teacher
 from trainer.models.fingerprint import base_fingerprint
 from trainer.models.inference import load_for_inference
-from trainer.models.load import base_model_path, load_tokenizer
-from trainer.stages.context import StageContext
+from trainer.models.load import load_tokenizer
+from trainer.pipeline.context import StageContext
 
 _SHOWN = 12
 
 
 def run(context: StageContext) -> list[Path]:
-    from trainer.methods.safesteer.refusal import prompt_tokens
-    from trainer.methods.safesteer.safety_tokens import SAFETY_TOKENS, SafetyTokens, collect, random_tokens, special_tokens
-    from trainer.methods.safesteer.teacher import Teacher
-
     config, method = context.config, context.config.method
     assert isinstance(method, SafeSteerMethod)
     settings = method.tokens
     context.connect()
-    path = base_model_path(config, context.run_dir)
+    path = context.base_model
     fingerprint = base_fingerprint(path)
     tokenizer = load_tokenizer(config.model, path)
     if settings.path is not None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from trainer.config.schema import RunConfig, SafeSteerMethod
-from trainer.evaluation.items import Message
+from trainer.config.run import RunConfig
+from trainer.items import Message
 from trainer.methods.safesteer.direction import Direction
+from trainer.methods.safesteer.section import SafeSteerMethod
 from trainer.models.blocks import steered
+from trainer.models.fingerprint import base_fingerprint
+from trainer.pipeline.context import StageContext
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class Teacher:
     system_prompt: str | None = None
 
     @classmethod
-    def of_run(cls, config: RunConfig, run_dir: Path, base_fingerprint: str) -> Teacher:
+    def of_run(cls, config: RunConfig, run_dir: Path, fingerprint: str) -> Teacher:
         """The teacher that a run's config and its stage `direction` make.
 
         Raises:
@@ -34,7 +38,7 @@ class Teacher:
         assert isinstance(config.method, SafeSteerMethod)
         if config.method.system_prompt is not None:
             return cls(system_prompt=config.method.system_prompt)
-        direction = Direction.load(run_dir / "direction", base_fingerprint)
+        direction = Direction.load(run_dir / "direction", fingerprint)
         return cls(direction.vector, direction.layer)
 
     def chat(self, prompt: str) -> list[Message]:
@@ -47,3 +51,10 @@ class Teacher:
         if self.vector is None or self.layer is None:
             return nullcontext()
         return steered(model, self.layer, self.vector)
+
+
+@contextmanager
+def steered_base(_weights: str, context: StageContext, base: Any, base_path: str, _tokenizer: Any) -> Iterator[Any]:
+    """The base as the teacher, for an evaluation."""
+    with Teacher.of_run(context.config, context.run_dir, base_fingerprint(base_path)).applied(base):
+        yield base

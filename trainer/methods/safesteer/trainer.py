@@ -14,7 +14,8 @@ from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.utils import pad
 
 from trainer.methods.safesteer.direction import chat_of
-from trainer.methods.safesteer.loss import Head, LossKind, localized_divergence, sequence_mean
+from trainer.methods.safesteer.loss import Head, localized_divergence, sequence_mean
+from trainer.methods.safesteer.losses import LossKind
 from trainer.methods.safesteer.refusal import Prompts, prompt_tokens, score
 from trainer.methods.safesteer.rollouts import sample, seed_of
 from trainer.methods.safesteer.sampler import RolloutSampler
@@ -30,7 +31,7 @@ class SafeSteerTrainer(DistillationTrainer):
         teacher: what makes the base the safety teacher.
         safety_tokens: S.
         kind: which divergence; see `loss.py`.
-        rollouts: samples a prompt; the dataset (columns prompt, index, rollout) holds a row for each.
+        rollouts: samples per prompt; the dataset (columns prompt, index, rollout) holds a row for each.
         probes: harmless instructions whose refusal is watched; `refusal_tokens` open a refusal.
         teacher_model: a second copy of the base; None where the student's own weights without adapter are the teacher's.
     """

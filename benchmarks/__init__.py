@@ -1,0 +1,1 @@
+"""Measurements against the obvious alternatives: `python -m benchmarks.NAME [--smoke] [--json FILE]`."""

@@ -1,0 +1,31 @@
+"""Every experiment that ships composes; those of the sandbox are ready to start as they are."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conftest import ROOT
+from trainer.compose import composed
+from trainer.errors import ConfigError
+from trainer.load import load_config
+from trainer.pipeline.chain import chain
+
+FOLDER = ROOT / "conf" / "experiment"
+EXPERIMENTS = sorted(str(path.relative_to(FOLDER).with_suffix("")) for path in FOLDER.rglob("*.yaml"))
+LEFT_TO_THE_USER = ("data.", "evaluation.", "judge.")  # files and models that the published settings need
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_composes_and_lacks_at_most_the_users_own_files(experiment: str) -> None:
+    values = composed([f"experiment={experiment}"])
+    try:
+        config = load_config(values)
+    except ConfigError as error:
+        assert experiment.startswith("paper/")
+        assert all((problem.startswith(LEFT_TO_THE_USER) and "needs" in problem) or "nothing to ask" in problem
+                   for problem in error.problems), error.problems  # fmt: skip
+        return
+    stages = chain(config)
+    assert stages[-1].name == "evaluate"
+    assert {training.stage for training in config.training} <= {stage.name for stage in stages}
+    assert {stage.name for stage in stages if not stage.trains} - {"evaluate"} == set(config.method.untrained(config))

@@ -1,0 +1,3 @@
+"""The kinds of adapters."""
+
+KINDS = ("plr", "rtb", "lst", "lst_plus", "lld")

@@ -1,0 +1,35 @@
+"""What stages depend on, by name: parts of the config, and files outside the run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainer.config.paths import looks_local
+from trainer.config.run import RunConfig, outside, to_mapping
+from trainer.config.shipped import SHIPPED
+
+
+@dataclass(frozen=True)
+class Depends:
+    config: RunConfig
+
+    def settings(self, *sections: str, **others: Any) -> dict[str, Any]:
+        """Whole sections of the config, and other values."""
+        values = to_mapping(self.config)
+        del values["model"]["shape"]  # only `plan` reads it
+        return {"seed": self.config.seed, **{name: values[name] for name in sections}, **others}
+
+    @property
+    def start(self) -> tuple[str, ...]:
+        """The stages that make the base model of the run."""
+        return () if self.config.model.random_init is None else ("base",)
+
+    def reads(self, *prefixes: str) -> dict[str, str]:
+        """What config keys with these beginnings name; paths expanded, hub names as they are. A shipped base counts by its
+        content too: another version of it is another model."""
+        found = {key: name for key, name in outside(self.config).items() if key.startswith(prefixes)}
+        if (shipped := SHIPPED.get(found.get("model.path", ""))) is not None:
+            found["model.path"] = str(shipped)
+        return {key: str(Path(name).expanduser()) if looks_local(name) else name for key, name in found.items()}

@@ -1,0 +1,80 @@
+"""What a run is. Everything else about a config is in the sections that it is made of."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import Field
+
+from trainer.config.bases import DataSection, JudgeSection, LauncherSection, MethodSection, SuiteSection
+from trainer.config.section import OneOf
+from trainer.config.sections import (
+    GenerationSection,
+    ModelSection,
+    PathsSection,
+    RunSection,
+    SurvivalSection,
+    TrackingSection,
+)
+from trainer.config.stage import Training
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything a run is made of. Written to `config.yaml` in the run directory; every rank reads that file.
+
+    `trainer/kinds.py` adds a section for each kind of training stage that a method has (`sft`, `dpo`, ...). These, `trainer`
+    and `deepspeed` are other libraries' vocabularies and pass through under their own names; `training.py` and `zero.py` say
+    what may be in them.
+
+    trainer: TRL/Transformers fields for every training stage; the others are for that kind of stage alone.
+    deepspeed: DeepSpeed's JSON, less what is derived from the trainer fields; null trains without DeepSpeed.
+    evaluation: null leaves it out.
+    """
+
+    run: RunSection
+    method: Annotated[MethodSection, OneOf("method")]
+    model: ModelSection
+    data: Annotated[DataSection, OneOf("data")]
+    launcher: Annotated[LauncherSection, OneOf("launcher")]
+    judge: Annotated[JudgeSection, OneOf("judge")]
+    seed: Annotated[int, Field(ge=0)] = 0
+    paths: PathsSection = field(default_factory=PathsSection)
+    trainer: dict[str, Any] = field(default_factory=dict)
+    deepspeed: dict[str, Any] | None = None
+    survival: SurvivalSection = field(default_factory=SurvivalSection)
+    generation: GenerationSection = field(default_factory=GenerationSection)
+    evaluation: Annotated[SuiteSection, OneOf("evaluation")] | None = None
+    tracking: TrackingSection = field(default_factory=TrackingSection)
+
+    @property
+    def training(self) -> tuple[Training, ...]:
+        """The stages that train, in order."""
+        return self.method.training(self)
+
+    def section(self, name: str) -> dict[str, Any]:
+        """The fields of one kind of training stage, as the user set them."""
+        fields: dict[str, Any] = getattr(self, name)
+        return fields
+
+
+def to_mapping(config: RunConfig) -> dict[str, Any]:
+    return asdict(config)
+
+
+def write_config(config: RunConfig, path: Path) -> None:
+    path.write_text(yaml.safe_dump(to_mapping(config), sort_keys=False))
+
+
+def outside(config: RunConfig) -> dict[str, str]:
+    """What the run reads from outside its own directory: config key -> path or hub name, as the user wrote it; `sandbox` is a
+    base that ships with the package."""
+    named: dict[str, str | None] = {"model.path": config.model.path, "model.tokenizer": config.model.tokenizer}
+    sections = {"data": config.data.reads(), "method": config.method.reads()}
+    if config.evaluation is not None:
+        sections |= {"evaluation": config.evaluation.reads(), "judge": config.judge.reads()}
+    named |= {f"{section}.{key}": path for section, keys in sections.items() for key, path in keys.items()}
+    return {key: path for key, path in named.items() if path is not None}

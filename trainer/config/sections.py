@@ -1,0 +1,97 @@
+"""The sections that every run has. Each field's default, unit and meaning stands here; YAML in `conf/` only overrides."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from trainer.config.section import section
+
+Gpu = Literal["L40S-48GB", "A100-40GB", "A100-80GB", "H100-80GB", "H200-141GB", "B200-180GB"]
+
+
+@section
+class RunSection:
+    """name: the run, and its directory under `paths.runs`.
+    on_existing: what to do when that directory holds a run with another config: `refuse`; `resume` (keep the stages
+    whose inputs did not change, redo the others); `overwrite` (delete it first).
+    objective: the number of results.json that an optimising sweep is after, as `model/metric`, for instance
+    sft_dpo/cosa_score/seen.
+    """
+
+    name: str = Field(min_length=1)
+    objective: str | None = None
+    on_existing: Literal["refuse", "resume", "overwrite"] = "refuse"
+
+
+@section
+class PathsSection:
+    """runs: where run directories live (on a cluster: a file system that all nodes share)."""
+
+    runs: str = "runs"
+
+
+@section
+class ModelSection:
+    """The base model.
+
+    path: a local directory, a hub name, or a shipped base: `sandbox`, `sandbox_steerable`. Not used with `random_init`.
+    random_init: fields of a transformers config, `model_type` among them: start from fresh weights of that shape.
+    tokenizer: a local directory or hub name; default: the one in `path`.
+    revision: of the hub model in `path`: a branch, a tag or a commit; null is the newest.
+    dtype: the dtype that weights are loaded and trained in.
+    lora: train a LoRA adapter instead of all weights: fields of `peft.LoraConfig` (see config/lora.py).
+    quantization: load the base in 4 or 8 bits: fields of `transformers.BitsAndBytesConfig`; needs lora and a GPU.
+    trust_remote_code: run Python code that comes with the model. Off unless you set it.
+    chat_template_kwargs: variables for the chat template, such as enable_thinking: false for Qwen3.
+    shape: fields of a transformers config, `model_type` among them, as published with a hub model: for `plan`, where
+        the model is not on this machine. Nothing else reads it.
+    """
+
+    path: str | None = None
+    random_init: dict[str, Any] | None = None
+    shape: dict[str, Any] | None = None
+    tokenizer: str | None = None
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    attn_implementation: str = "sdpa"
+    revision: str | None = None
+    lora: dict[str, Any] | None = None
+    quantization: dict[str, Any] | None = None
+    trust_remote_code: bool = False
+    chat_template_kwargs: dict[str, bool | int | float | str] = Field(default_factory=dict)
+
+
+@section
+class SurvivalSection:
+    """What to do when training goes wrong. Checkpoints: trainer.save_steps and trainer.save_total_limit.
+
+    bad_loss: a loss that is not finite, or explodes: `stop`, or `skip` that batch on every rank and go on. Either way
+    the batch is written to `bad_batches/`.
+    explosion: a loss counts as exploding this many nats above the highest running median so far; null is never.
+    hang_timeout: seconds without a step, on any rank, after which the run ends and names the rank and where it stood.
+    """
+
+    bad_loss: Literal["stop", "skip"] = "stop"
+    explosion: float | None = Field(5.0, gt=0)
+    hang_timeout: float = Field(600.0, gt=0)
+
+
+@section
+class GenerationSection:
+    """Greedy decoding. max_new_tokens: a response is cut there. batch_size: prompts generated together on one rank."""
+
+    max_new_tokens: int = Field(1024, gt=0)
+    batch_size: int = Field(16, gt=0)
+
+
+@section
+class TrackingSection:
+    """W&B. mode: `offline` writes what `python -m trainer.tracking.sync RUN_DIR` uploads later.
+    sample_rows: responses shown in the W&B table."""
+
+    mode: Literal["online", "offline", "disabled"] = "offline"
+    project: str = "keel"
+    entity: str | None = None
+    tags: list[str] = Field(default_factory=list)
+    sample_rows: int = Field(40, ge=0)

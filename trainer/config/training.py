@@ -1,0 +1,177 @@
+"""What may stand in `trainer` and in the sections of training stages (`sft`, `dpo`, ...): fields of the libraries' own classes.
+
+A field may be set in `trainer` (for every training stage) or in the stage's own section, not in both. What the
+run itself decides (directories, seed, DeepSpeed) is derived and may not be set.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from enum import Enum
+from functools import cache
+from typing import Any
+
+from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
+
+from trainer.config.run import RunConfig
+from trainer.config.stage import Training, TrlSection
+from trainer.dotted import resolve
+from trainer.suggest import did_you_mean
+
+SECTIONS: dict[str, TrlSection] = {}  # those of all methods; filled by trainer/kinds.py
+
+# Field -> what sets it instead.
+DERIVED = {
+    "output_dir": "run.name and paths.runs",
+    "run_name": "run.name",
+    "deepspeed": "the deepspeed group",
+    "seed": "seed",
+    "data_seed": "seed",
+    "report_to": "the tracking group",
+    "use_cpu": "whether the machine has a GPU",
+    "model_init_kwargs": "the model group",
+    "trust_remote_code": "model.trust_remote_code",
+    "remove_unused_columns": "the trainer class",
+    "resume_from_checkpoint": "the run directory: a run resumes by itself",
+    "save_only_model": "this project: a run resumes only from whole checkpoints",
+    "push_to_hub": "nothing: models are saved in the run directory",
+    "hub_token": "nothing: tokens do not belong in a config",
+    "disable_tqdm": "this project, which draws its own progress bar",
+    "do_train": "the method",
+    "do_eval": "the method",
+    "local_rank": "the launcher",
+}
+
+# The one name that is DeepSpeed's and not TRL's: examples in one optimiser step, over all processes.
+GLOBAL_BATCH = "train_batch_size"
+BATCH_FIELDS = (GLOBAL_BATCH, "per_device_train_batch_size", "gradient_accumulation_steps")
+
+
+def config_class(section: str) -> type:
+    """The library's class of a section's fields."""
+    found: type = resolve(SECTIONS[section].fields_of)
+    return found
+
+
+def _set_fields(config: RunConfig, training: Training) -> dict[str, Any]:
+    return {**config.trainer, **config.section(training.section), **training.fields}
+
+
+def stage_fields(config: RunConfig, training: Training) -> dict[str, Any]:
+    """The library's fields of one training stage, the shared ones included, our global batch size not."""
+    return {k: v for k, v in _set_fields(config, training).items() if k != GLOBAL_BATCH}
+
+
+@cache
+def _fields(section: str) -> set[str]:
+    return {f.name for f in dataclasses.fields(config_class(section)) if f.init} | {GLOBAL_BATCH}
+
+
+def _positive(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def batch_fields_are_sound(config: RunConfig, training: Training) -> bool:
+    """Whether one can compute with the stage's batch sizes at all; `field_problems` says what is wrong with them."""
+    fields = _set_fields(config, training)
+    return all(_positive(fields[name]) for name in BATCH_FIELDS if name in fields)
+
+
+def micro_batch_size(config: RunConfig, training: Training) -> int:
+    """Examples in one forward pass on one process."""
+    return int(stage_fields(config, training).get("per_device_train_batch_size", 8))
+
+
+def accumulation_steps(config: RunConfig, training: Training, world_size: int) -> int:
+    """Micro-steps in one optimiser step: derived from `train_batch_size` where that is set.
+
+    Raises:
+        ValueError: the global batch does not divide, with the values that would.
+    """
+    fields = _set_fields(config, training)
+    micro, explicit = micro_batch_size(config, training), fields.get("gradient_accumulation_steps")
+    if (total := fields.get(GLOBAL_BATCH)) is None:
+        return int(explicit or 1)
+    if total % (micro * world_size):
+        fits = [m for m in range(1, total + 1) if total % (m * world_size) == 0]
+        advice = f"per_device_train_batch_size can be {', '.join(map(str, fits))}" if fits else "use fewer processes"
+        raise ValueError(
+            f"train_batch_size={total} does not divide into {world_size} processes x "
+            f"per_device_train_batch_size={micro}; {advice}."
+        )
+    steps = total // (micro * world_size)
+    if explicit not in (None, steps):
+        raise ValueError(
+            f"gradient_accumulation_steps={explicit} contradicts train_batch_size={total}, which needs {steps}; "
+            "set one of the two."
+        )
+    return int(steps)
+
+
+def field_problems(config: RunConfig) -> list[str]:
+    """Everything wrong with the pass-through sections."""
+    problems = []
+    used = tuple(dict.fromkeys(training.section for training in config.training))
+    for section in SECTIONS:
+        if config.section(section) and section not in used:
+            problems.append(f"{section}: method={config.method.name} has no {section} stage; remove this section.")
+    for section in used:
+        own = config.section(section)
+        for name in own.keys() & config.trainer.keys():
+            if all(name in _fields(s) for s in used):
+                problems.append(
+                    f"trainer.{name}: also set as {section}.{name}, and which one counts would be a guess; "
+                    f"set {', '.join(f'{s}.{name}' for s in used)} or trainer.{name}, not both."
+                )
+        problems += [p for name, value in own.items() for p in _one(section, name, value, section)]
+    for name, value in config.trainer.items():
+        found = [p for section in used for p in _one("trainer", name, value, section)]
+        problems += found[:1]  # one line per mistake, however many stages share the field
+    return problems
+
+
+def _one(written_in: str, name: str, value: Any, section: str) -> list[str]:
+    key = f"{written_in}.{name}"
+    if value == "???":  # OmegaConf's sign for: the experiment leaves it to the user
+        return [f"{key}: must be set; this experiment has no value of its own for this model."]
+    if (name in BATCH_FIELDS or (name == "max_length" and value is not None)) and not _positive(value):
+        return [f"{key}: must be a positive integer (got {value!r})"]
+    if name == GLOBAL_BATCH:
+        return []
+    if (instead := SECTIONS[section].sets(name) or DERIVED.get(name)) is not None:
+        return [f"{key}: is set by {instead}; remove it here."]
+    cls = config_class(section)
+    known = _fields(section)
+    if name not in known:
+        others = [s for s in SECTIONS if s != section and name in _fields(s)]
+        if others:
+            return [f"{key}: {cls.__name__} has no such field; set {others[0]}.{name}, where it belongs."]
+        allowed = {field for field in known if field not in DERIVED and SECTIONS[section].sets(field) is None}
+        hint = did_you_mean(name, allowed, "see its documentation.")
+        return [f"{key}: unknown field of {cls.__name__}; {hint}"]
+    return [f"{key}: {problem} (got {value!r})" for problem in type_problems(cls, name, value)]
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def type_problems(cls: type, name: str, value: Any) -> list[str]:
+    """Why a value cannot be that of a field of a library's class."""
+    annotation = _hints(cls)[name]
+    options = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    if isinstance(value, str):
+        for option in options:  # `SchedulerType | str` means: a name of the enum
+            if isinstance(option, type) and issubclass(option, Enum):
+                names = [str(member.value) for member in option]
+                return [] if value in names else [f"must be one of {', '.join(names)}"]
+    try:
+        TypeAdapter(annotation).validate_python(value)
+    except ValidationError as error:
+        return [error.errors()[0]["msg"]]
+    except PydanticSchemaGenerationError:
+        return []  # a type pydantic knows nothing of: the class itself will check it
+    return []

@@ -1,0 +1,1 @@
+"""The formats that data comes in, one per file; `pairs`, `instructions` and `labels` are what is made of them."""

@@ -1,0 +1,74 @@
+"""Data sections that give harmful and harmless instructions."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from trainer.config.bases import DataSection
+from trainer.config.paths import missing_path
+from trainer.config.section import section
+from trainer.data.instructions import read_instructions
+
+if TYPE_CHECKING:
+    from trainer.config.run import RunConfig
+
+
+@section
+class InstructionData(DataSection):
+    """Harmful and harmless instructions, from which disjoint samples are drawn.
+
+    direction, validation: instructions of each kind to find the direction with, and to choose it by.
+    limit: harmful prompts to train on.
+    max_prompt_length: longer prompts (in tokens, the chat template included) are left out.
+    """
+
+    direction: int = Field(128, gt=0)
+    validation: int = Field(32, gt=0)
+    limit: int = Field(100, gt=0)
+    max_prompt_length: int = Field(512, gt=0)
+
+    @abstractmethod
+    def read(self, seed: int) -> tuple[list[str], list[str], list[str] | None]:
+        """Harmful instructions, harmless ones, and the harmful prompts to train on where they stand apart.
+
+        Raises:
+            DataError: a file cannot be read.
+        """
+
+
+@section
+class InstructionFiles(InstructionData):
+    """Instructions from files.
+
+    harmful, harmless: a local file or directory (jsonl, json, csv, parquet, also .gz) or a hub dataset name, with a column
+        instruction, prompt, goal or the like.
+    prompts: likewise, the harmful prompts to train on; null draws them from `harmful`.
+    split: which split of hub datasets.
+    """
+
+    format: Literal["instructions"]
+    harmful: str | None = None
+    harmless: str | None = None
+    prompts: str | None = None
+    split: str = "train"
+
+    def read(self, seed: int) -> tuple[list[str], list[str], list[str] | None]:
+        assert self.harmful is not None and self.harmless is not None  # checked when the config was loaded
+        prompts = None if self.prompts is None else read_instructions(self.prompts, self.split)
+        return read_instructions(self.harmful, self.split), read_instructions(self.harmless, self.split), prompts
+
+    def problems(self, key: str, config: RunConfig, base_dir: Path) -> list[str]:
+        problems = []
+        for name, path in self.reads().items():
+            if path is not None:
+                problems += missing_path(f"{key}.{name}", path, base_dir)
+            elif name != "prompts":
+                problems.append(f"{key}.{name}: {key}.format={self.format} needs a file, a directory or a hub name.")
+        return problems
+
+    def reads(self) -> dict[str, str | None]:
+        return {"harmful": self.harmful, "harmless": self.harmless, "prompts": self.prompts}

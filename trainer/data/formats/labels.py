@@ -1,0 +1,104 @@
+"""Data sections that give labelled texts."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from trainer.config.bases import DataSection
+from trainer.config.paths import PLAIN_NAME, missing_path
+from trainer.config.section import OneOf, section
+from trainer.data.files import Row
+from trainer.data.formats.pairs import PreferenceData
+from trainer.data.labelled import Labelled, read_labelled
+
+if TYPE_CHECKING:
+    from trainer.config.run import RunConfig
+
+
+@section
+class LabelledData(DataSection):
+    """Prompts and responses with safety labels.
+
+    train, validation: rows to train on, and to set the threshold by. A training row whose prompt is in a test set is left out.
+    limit: read only the first rows of each file (of each test set in the sandbox); null is all.
+    max_length: longer rows (in tokens, prompt and response, the chat template included) are left out.
+    preferences: the pairs that an aligner is trained on, with the keys of a preference dataset.
+    """
+
+    train: int = Field(4000, gt=0)
+    validation: int = Field(500, gt=0)
+    limit: int | None = Field(None, gt=0)
+    max_length: int = Field(1024, gt=0)
+    preferences: Annotated[PreferenceData, OneOf("preferences")] | None = None
+
+    @abstractmethod
+    def read(self, seed: int) -> tuple[list[Labelled], dict[str, list[Labelled]]]:
+        """Rows to train on and to validate with, and the test sets by name.
+
+        Raises:
+            DataError: a file cannot be read.
+        """
+
+    @property
+    def labels_prompts(self) -> bool:
+        """Whether its rows may have labels of their prompts."""
+        return True
+
+    def problems(self, key: str, config: RunConfig, base_dir: Path) -> list[str]:
+        return [] if self.preferences is None else self.preferences.problems(f"{key}.preferences", config, base_dir)
+
+    def reads(self) -> dict[str, str | None]:
+        pairs = {} if self.preferences is None else self.preferences.reads()
+        return {f"preferences.{name}": path for name, path in pairs.items()}
+
+
+@section
+class LabelledFiles(LabelledData):
+    """Labelled texts from files.
+
+    path: to train on: a local file or directory (jsonl, json, csv, parquet, also .gz) or a hub dataset name.
+    tests: name -> the same, to test on.
+    split, test_split: of hub datasets.
+    """
+
+    path: str | None = None
+    tests: dict[str, str] = Field(default_factory=dict)
+    split: str = "train"
+    test_split: str = "test"
+
+    @abstractmethod
+    def parse(self, where: str, row: Row) -> Labelled | str:
+        """What a row says, or why it is left out.
+
+        Raises:
+            DataError: it lacks a column, or a text or a label is not one.
+        """
+
+    def read(self, seed: int) -> tuple[list[Labelled], dict[str, list[Labelled]]]:
+        assert self.path is not None  # checked when the config was loaded
+        tests = {name: read_labelled(path, self.parse, self.test_split, self.limit) for name, path in self.tests.items()}
+        return read_labelled(self.path, self.parse, self.split, self.limit), tests
+
+    def problems(self, key: str, config: RunConfig, base_dir: Path) -> list[str]:
+        problems = []
+        if self.path is None:
+            problems.append(f"{key}.path: {key}.format={self.format} needs a file, a directory or a hub name.")
+        else:
+            problems += missing_path(f"{key}.path", self.path, base_dir)
+        if not self.tests and config.evaluation is not None:
+            problems.append(f"{key}.tests: there is nothing to evaluate on; set {key}.tests.NAME=FILE, or evaluation=none.")
+        for name, path in self.tests.items():
+            if not PLAIN_NAME.match(name) or name in ("train", "validation"):
+                problems.append(
+                    f"{key}.tests.{name}: must be a plain name (letters, digits, _ and -), not train or validation."
+                )
+            problems += missing_path(f"{key}.tests.{name}", path, base_dir)
+        return [*problems, *super().problems(key, config, base_dir)]
+
+    def reads(self) -> dict[str, str | None]:
+        tests: dict[str, str | None] = {f"tests.{name}": path for name, path in self.tests.items()}
+        return {"path": self.path, **tests, **super().reads()}

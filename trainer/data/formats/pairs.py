@@ -1,0 +1,86 @@
+"""Data sections that give preference pairs."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from trainer.config.bases import DataSection
+from trainer.config.paths import looks_local, missing_path
+from trainer.config.section import section
+from trainer.data.files import Located
+from trainer.data.hub import read_source
+from trainer.data.preferences import Preferences
+
+if TYPE_CHECKING:
+    from trainer.config.run import RunConfig
+
+
+@section
+class PreferenceData(DataSection):
+    """Preference pairs.
+
+    limit: use only the first rows; null is all.
+    max_prompt_length: the longest prompt to train on, in tokens; null is all that `max_length` leaves room for.
+    overlong: what to do with a row whose prompt is longer.
+    """
+
+    limit: int | None = Field(None, gt=0)
+    max_prompt_length: int | None = Field(None, gt=0)
+    overlong: Literal["error", "drop"] = "error"
+
+    @abstractmethod
+    def read(self, seed: int, on_prompt: Callable[[], object] = lambda: None) -> Preferences:
+        """The pairs.
+
+        Args:
+            seed: of pairs that are made, not read.
+            on_prompt: called after each prompt for which pairs are made, for a progress bar.
+
+        Raises:
+            DataError: a file cannot be read, has no rows, lacks a column, or a row is not what the format says.
+        """
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the pairs can be had without a network."""
+        return True
+
+
+@section
+class PreferenceFiles(PreferenceData):
+    """Preference pairs from files.
+
+    path: a local file (jsonl, json, csv, parquet, also .gz) or directory, or a hub dataset name.
+    split: which split of a hub dataset.
+    """
+
+    path: str | None = None
+    split: str = "train"
+
+    @abstractmethod
+    def parse(self, rows: list[Located]) -> Preferences:
+        """The pairs in rows of this format.
+
+        Raises:
+            DataError: a column is missing, or a row is not what the format says.
+        """
+
+    def read(self, seed: int, on_prompt: Callable[[], object] = lambda: None) -> Preferences:
+        return self.parse(read_source(self.path or "", self.split)[: self.limit])
+
+    @property
+    def is_here(self) -> bool:
+        return self.path is not None and looks_local(self.path) and Path(self.path).expanduser().exists()
+
+    def problems(self, key: str, config: RunConfig, base_dir: Path) -> list[str]:
+        if self.path is None:
+            return [f"{key}.path: {key}.format={self.format} needs a file, a directory or a hub name."]
+        return missing_path(f"{key}.path", self.path, base_dir)
+
+    def reads(self) -> dict[str, str | None]:
+        return {"path": self.path}

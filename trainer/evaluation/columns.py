@@ -1,0 +1,17 @@
+"""Columns of the tables that compare models: the heading, and the metric that stands below it."""
+
+from __future__ import annotations
+
+COSA_SCORE = (("CoSA-\nScore\nseen ↑", "cosa_score/seen"), ("CoSA-\nScore\nunseen ↑", "cosa_score/unseen"))
+COSA = (
+    *COSA_SCORE,
+    ("helpful\n+safe\nseen ↑", "helpful_safe/seen"),
+    ("helpful\n+safe\nunseen ↑", "helpful_safe/unseen"),
+    ("helpful\n+unsafe\nseen ↓", "helpful_unsafe/seen"),
+    ("helpful\n+unsafe\nunseen ↓", "helpful_unsafe/unseen"),
+)
+ATTACK_SUCCESS = ("\nattack\nsuccess ↓", "asr")
+OVER_REFUSAL = ("\nover-\nrefusal ↓", "over_refusal")
+CAPABILITY = ("\ncapabil-\nity ↑", "capability")
+COST = (("\nsafety\ngain ↑", "safety_gain"), ("align-\nment\ntax ↓", "alignment_tax"))
+SAFETY = (ATTACK_SUCCESS, OVER_REFUSAL, CAPABILITY, *COST)

@@ -1,0 +1,1 @@
+"""Who judges what they answer, one judge per file."""

@@ -1,0 +1,37 @@
+"""A chat model as judge, as a section of a config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from trainer.config.bases import JudgeSection
+from trainer.config.paths import missing_path
+from trainer.config.section import section
+
+if TYPE_CHECKING:
+    from trainer.config.run import RunConfig
+
+
+@section
+class ModelJudgeSection(JudgeSection):
+    """Asks a chat model, which answers in words; replies that cannot be parsed are counted as invalid.
+
+    path: its directory or hub name. batch_size: replies that are generated together.
+    """
+
+    name: Literal["model"]
+    path: str | None = None
+    batch_size: int = Field(16, gt=0)
+
+    made: ClassVar[str] = "trainer.evaluation.judges.model:ModelJudge"
+
+    def problems(self, config: RunConfig, base_dir: Path) -> list[str]:
+        if self.path is None:
+            return ["judge.path: judge=model needs the judge's model directory or hub name."]
+        return missing_path("judge.path", self.path, base_dir)
+
+    def reads(self) -> dict[str, str | None]:
+        return {"path": self.path}

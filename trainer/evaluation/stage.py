@@ -1,0 +1,188 @@
+"""Stage `evaluate`: every contender answers the benchmark, a judge reads the answers, and one table compares them. The
+guardrails of a run are measured beside them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from trainer.config.run import RunConfig, to_mapping
+from trainer.dotted import resolve
+from trainer.evaluation.generate import Task, generate_share, read_generations, this_ranks_share
+from trainer.evaluation.metrics import Judged, Metrics, compare
+from trainer.evaluation.report import RESULTS
+from trainer.items import Contender, Item, Judge
+from trainer.models.device import device_of_rank
+from trainer.models.load import load_model, load_tokenizer
+from trainer.pipeline.context import StageContext
+from trainer.pipeline.places import MODEL_DIR, base_model_path
+from trainer.record import fingerprint_of, git_commit, versions, write_json
+from trainer.tracking.tracker import Tracker
+
+RESPONSES = "responses.jsonl"
+
+
+def contenders(config: RunConfig) -> list[Contender]:
+    """The models to compare: those asked for, or all that this chain of stages can provide."""
+    suite = config.evaluation
+    assert suite is not None  # the stage exists only where it is set
+    known = config.method.contenders(config)
+    if not suite.asks:
+        return []
+    if suite.models is not None:
+        by_label = {contender.label: contender for contender in known}
+        return [by_label[label] for label in suite.models]
+    return suite.contenders(known)
+
+
+def judge_of(config: RunConfig) -> Judge:
+    """The judge named in the config."""
+    judge: Judge = resolve(config.judge.made)(config.judge, config.model)
+    return judge
+
+
+def run(context: StageContext) -> list[Path]:
+    context.connect()
+    config = context.config
+    rows = contenders(config)
+    assert config.evaluation is not None  # the stage exists only where it is set
+    items = context.together(config.evaluation.items)
+    _generate(context, rows, items)
+    if not context.is_main:
+        return []
+    with Tracker.open(context) as tracker:
+        outputs = [context.stage_dir / RESULTS]
+        judged = _judge(context, rows, items) if rows else []
+        if judged:
+            outputs.append(context.stage_dir / RESPONSES)
+            with outputs[-1].open("w") as file:
+                for row in judged:
+                    file.write(json.dumps(_record(row)) + "\n")
+        scores = compare(judged, config.evaluation.resamples, config.seed)
+        if config.method.measures is not None:
+            pictures: dict[str, Path] = resolve(config.method.measures)(context, scores)
+            for name, path in pictures.items():
+                tracker.image(name, path)
+            outputs += pictures.values()
+        results = {"run": config.run.name, "provenance": _provenance(context), "models": scores}
+        write_json(context.stage_dir / RESULTS, results)
+        write_json(context.run_dir / RESULTS, results)
+        _track(tracker, scores, judged, config.tracking.sample_rows)
+    return outputs
+
+
+def _generate(context: StageContext, rows: Sequence[Contender], items: Sequence[Item]) -> None:
+    models = _Models(context)
+    for weights in dict.fromkeys(c.weights for c in rows):
+        tasks = [Task.of(weights, c.messages(item)) for c in rows if c.weights == weights for item in items]
+        done = read_generations(context.stage_dir)
+        context.barrier()  # every rank has read before any rank writes
+        share = this_ranks_share(tasks, done, context.rank, context.world_size)
+        if share:
+            out = context.stage_dir / f"generated-rank{context.rank}.jsonl"
+            with models.loaded(weights) as (model, tokenizer):
+                generate_share(share, model, tokenizer, context.config.generation, out, context.is_main)
+        context.barrier()
+
+
+class _Models:
+    """The contenders' models, one at a time on this rank's device; the base stays there for those made of it that follow."""
+
+    def __init__(self, context: StageContext):
+        self.context = context
+        self._trained = {training.stage for training in context.config.training}
+        self._base: Any = None
+
+    @contextmanager
+    def loaded(self, weights: str) -> Iterator[tuple[Any, Any]]:
+        """The model that a contender's weights are, and its tokenizer."""
+        config, run_dir = self.context.config, self.context.run_dir
+        path = base_model_path(config, run_dir)
+        if trained := weights in self._trained:
+            path, self._base = str(run_dir / weights / MODEL_DIR), None  # the base makes room
+        tokenizer = load_tokenizer(config.model, path)
+        model = load_model(config.model, path).to(device_of_rank()) if self._base is None else self._base
+        if trained:
+            yield model, tokenizer
+            return
+        self._base = model
+        with self._made_of_base(weights, path, tokenizer) as made:
+            yield made, tokenizer
+
+    def _made_of_base(self, weights: str, path: str, tokenizer: Any) -> AbstractContextManager[Any]:
+        if weights == "base":
+            return nullcontext(self._base)
+        make = self.context.config.method.made_of_base
+        assert make is not None  # the method has such contenders
+        made: AbstractContextManager[Any] = resolve(make)(weights, self.context, self._base, path, tokenizer)
+        return made
+
+
+def _judge(context: StageContext, rows: Sequence[Contender], items: list[Item]) -> list[Judged]:
+    generated = read_generations(context.stage_dir)
+    asked = [(c, item, generated[Task.of(c.weights, c.messages(item)).key]) for c in rows for item in items]
+    judgements = judge_of(context.config)([item for _, item, _ in asked], [response for _, _, response in asked])
+    return [Judged(c.label, item, response, j) for (c, item, response), j in zip(asked, judgements, strict=True)]
+
+
+def _record(row: Judged) -> dict[str, Any]:
+    judgement = row.judgement
+    return {
+        "model": row.label,
+        "id": row.item.id,
+        "suite": row.item.suite,
+        "split": row.item.split,
+        "safety_config": row.item.safety_config,
+        "situation": row.item.situation,
+        "system": row.item.system,
+        "prompt": row.item.prompt,
+        "response": row.response,
+        "valid": judgement is not None,
+        "risks": sorted(judgement.risks) if judgement else None,
+        "rating": judgement.rating if judgement else None,
+        "refused": judgement.refused if judgement else None,
+        "correct": judgement.correct if judgement and row.item.suite == "capability" else None,
+    }
+
+
+def _provenance(context: StageContext) -> dict[str, Any]:
+    return {
+        "git_commit": git_commit(),
+        "versions": versions(),
+        "seed": context.config.seed,
+        "world_size": context.world_size,
+        "config_fingerprint": fingerprint_of(to_mapping(context.config)),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def _track(tracker: Tracker, models: dict[str, Metrics], judged: Sequence[Judged], sample_rows: int) -> None:
+    """Summary = the results row; a table with every model's answer to the same sample of prompts."""
+    tracker.summary(
+        {f"{label}/{name}": metric["value"] for label, metrics in models.items() for name, metric in metrics.items()}
+    )
+    if not judged:
+        return
+    answers: dict[str, dict[str, Judged]] = {}
+    for row in judged:
+        answers.setdefault(row.item.id, {})[row.label] = row
+    ids = list(answers)
+    chosen = ids[:: max(1, len(ids) // sample_rows)][:sample_rows] if sample_rows else []
+    labels = list(dict.fromkeys(row.label for row in judged))
+    tracker.table(
+        "responses",
+        ["prompt", "safety config", "situation", *labels],
+        [
+            [
+                (first := answers[i][labels[0]].item).prompt,
+                first.safety_config,
+                first.situation,
+                *(answers[i][m].response for m in labels),
+            ]
+            for i in chosen
+        ],
+    )

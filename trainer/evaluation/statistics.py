@@ -1,0 +1,73 @@
+"""Averages over the configs (or sets) of an evaluation, and their bootstrap intervals."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import DegenerateDataWarning, bootstrap
+
+
+def macro_average(values: Mapping[str, Sequence[float]]) -> float:
+    """Mean over configs of the mean inside a config.
+
+    Args:
+        values: config -> one value a response, shape (N_config,).
+    """
+    return float(np.mean([np.mean(v) for v in values.values()]))
+
+
+def macro_interval(values: Mapping[str, Sequence[float]], resamples: int, seed: int) -> tuple[float, float] | None:
+    """95% bootstrap interval of `macro_average`: prompts are resampled inside each config, configs are fixed.
+
+    Returns:
+        (low, high), or None where a config has fewer than two prompts.
+    """
+    samples: list[NDArray[np.float64]] = [np.asarray(v, dtype=np.float64) for v in values.values()]
+    if any(len(sample) < 2 for sample in samples):
+        return None
+
+    def statistic(*columns: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+        return np.mean([column.mean(axis=axis) for column in columns], axis=0)  # type: ignore[no-any-return]
+
+    result = bootstrap(
+        samples, statistic, n_resamples=resamples, confidence_level=0.95, method="percentile",
+        vectorized=True, batch=200, rng=np.random.default_rng(seed),
+    )  # fmt: skip
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def paired_interval(
+    values: Mapping[str, Sequence[float]],
+    others: Mapping[str, Sequence[float]],
+    statistic: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]],
+    resamples: int,
+    seed: int,
+) -> tuple[float, float] | None:
+    """95% bootstrap interval of a statistic of two macro-averages: prompts are resampled with both their values.
+
+    Args:
+        values, others: config -> one value per prompt, shape (N_config,), in the same order.
+
+    Returns:
+        (low, high), or None where a config has fewer than two prompts, or the statistic of a resample is not finite.
+    """
+    columns = [(np.asarray(values[name], dtype=np.float64), np.asarray(others[name], dtype=np.float64)) for name in values]
+    if any(len(first) < 2 for first, _ in columns):
+        return None
+
+    def of_resample(*rows: NDArray[np.int64], axis: int) -> NDArray[np.float64]:
+        drawn = zip(columns, rows, strict=True)
+        means = np.mean([[column[of_rows].mean(axis=axis) for column in pair] for pair, of_rows in drawn], axis=0)
+        return statistic(means[0], means[1])
+
+    with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DegenerateDataWarning)
+        result = bootstrap(
+            [np.arange(len(first)) for first, _ in columns], of_resample, n_resamples=resamples, confidence_level=0.95,
+            method="percentile", vectorized=True, batch=200, rng=np.random.default_rng(seed),
+        )  # fmt: skip
+    low, high = float(result.confidence_interval.low), float(result.confidence_interval.high)
+    return (low, high) if np.isfinite([low, high]).all() else None

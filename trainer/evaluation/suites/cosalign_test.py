@@ -1,0 +1,126 @@
+"""CoSAlign-Test (arXiv 2410.08968, section 5): prompts that each stand under a config of named categories."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from trainer.config.bases import Column, SuiteSection
+from trainer.config.section import section
+from trainer.cosa.safety_config import render_safety_config
+from trainer.cosa.taxonomy import COSA, OTHER_HARMS
+from trainer.data.files import Row, read_rows
+from trainer.errors import DataError
+from trainer.evaluation.columns import COSA as COSA_COLUMNS
+from trainer.evaluation.columns import COSA_SCORE
+from trainer.items import Item
+from trainer.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from trainer.config.run import RunConfig
+
+LABELS = ("config_categories", "prompt_categories")
+COLUMNS = ("prompt", *LABELS, "situation")
+SITUATIONS = ("safe", "allowed", "partial", "disallowed")
+BENCHMARK_SEED = 0  # the test is the same for every run, whatever the run's seed
+NO_CATEGORY = "none"  # the short name of the config that allows nothing
+
+
+@section
+class CosalignTestEvaluation(SuiteSection):
+    """CoSAlign-Test.
+
+    path: its file or directory. prompts: under each config; null is all. models, resamples: as of every suite.
+    """
+
+    benchmark: Literal["cosalign_test"]
+    path: str | None = None
+    prompts: int | None = Field(None, gt=0)
+
+    shows_configs: ClassVar[bool] = True
+    columns: ClassVar[tuple[Column, ...]] = COSA_COLUMNS
+    headline: ClassVar[tuple[Column, ...]] = COSA_SCORE
+
+    def items(self) -> list[Item]:
+        return cosalign_test_items(Path(self.path or ""), self.prompts)
+
+    def problems(self, config: RunConfig, base_dir: Path) -> list[str]:
+        if self.path is None:
+            return ["evaluation.path: evaluation.benchmark=cosalign_test needs the file with its prompts."]
+        if not (base_dir / Path(self.path).expanduser()).exists():
+            return [f"evaluation.path: {self.path} does not exist; give a local file or directory."]
+        return []
+
+    def reads(self) -> dict[str, str | None]:
+        return {"path": self.path}
+
+
+def cosalign_test_items(path: Path, prompts_per_config: int | None, seed: int = BENCHMARK_SEED) -> list[Item]:
+    """The benchmark in `path`, in file order.
+
+    Args:
+        path: a data file (jsonl, json, csv, parquet), or a directory of them, read in the order of their names. Columns:
+            prompt; config_categories and prompt_categories as `-A-B-` (`--`: none); situation (safe, allowed, partial,
+            disallowed).
+        prompts_per_config: draw so many of each config at random (the published file is sorted by situation); None
+            keeps all. Rows left out are checked too.
+        seed: of that draw, and of the template and bullet order of each row's config; the same for every run.
+
+    Raises:
+        DataError: a file is missing, empty or damaged, or a row is not what the columns above say.
+    """
+    by_config: dict[str, list[Item]] = {}
+    for row_index, (where, row) in enumerate(read_rows(path.expanduser())):
+        allowed = _checked(row, where)
+        name = _short_name(allowed)
+        items = by_config.setdefault(name, [])
+        items.append(
+            Item(
+                id=f"{name}/{len(items):04d}",
+                suite="cosa",
+                prompt=row["prompt"],
+                split="seen" if allowed <= set(COSA.trained_on) else "unseen",
+                safety_config=name,
+                allowed=allowed,
+                system=render_safety_config(allowed, COSA, random.Random(f"{seed}/{row_index}")),
+                situation=row["situation"],
+            )
+        )
+    return [item for name, items in by_config.items() for item in _drawn(items, prompts_per_config, f"{seed}/{name}")]
+
+
+def _drawn(items: list[Item], count: int | None, seed: str) -> list[Item]:
+    if count is None or count >= len(items):
+        return items
+    return [items[index] for index in sorted(random.Random(seed).sample(range(len(items)), count))]
+
+
+def _short_name(allowed: frozenset[str]) -> str:
+    return " + ".join(name for name in COSA.names if name in allowed) or NO_CATEGORY
+
+
+def _checked(row: Row, where: str) -> frozenset[str]:
+    """The categories that the row's config allows, once every column has been checked."""
+    if missing := [column for column in COLUMNS if column not in row]:
+        raise DataError(
+            f"{where}: CoSAlign-Test needs the columns {', '.join(COLUMNS)}; {', '.join(missing)} missing, "
+            f"the row has {', '.join(row) or 'none'}. Rename or add them."
+        )
+    if row["situation"] not in SITUATIONS:
+        hint = did_you_mean(str(row["situation"]), SITUATIONS)
+        raise DataError(f"{where}: situation: unknown {row['situation']!r}; {hint}")
+    for column in ("prompt", *LABELS):
+        if not isinstance(row[column], str):
+            raise DataError(f"{where}: {column} must be text, is {type(row[column]).__name__}; write it as a JSON string.")
+    categories = {}
+    for column in LABELS:
+        try:
+            categories[column] = COSA.parse_label(row[column])
+        except DataError as error:
+            raise DataError(f"{where}: {column}: {error}") from None
+    if OTHER_HARMS in categories["config_categories"]:
+        raise DataError(f"{where}: config_categories: no config can allow {OTHER_HARMS}; remove it from the label.")
+    return categories["config_categories"]

@@ -1,0 +1,96 @@
+"""What is asked in an evaluation, what a judge says of an answer, and which models are compared how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+Message = dict[str, str]
+Measure = Literal["cosa", "attack", "over_refusal", "capability"]
+SHOTS = 5
+
+
+@dataclass(frozen=True)
+class Item:
+    """One prompt of an evaluation.
+
+    Attributes:
+        suite: what is measured: `cosa` is scored by CoSA-Score; `attack` prompts ask for harm; `over_refusal` prompts are
+            harmless; `capability` has one right answer.
+        split: for `cosa`: whether its config names categories that training used (`seen`) or not (`unseen`).
+        safety_config: short name of the config, for tables.
+        allowed: the categories it allows.
+        system: the config in words; empty where none applies.
+        demonstrations: (prompt, ideal answer) pairs under the same config, for the few-shot baseline.
+        situation: how the prompt stands to the config: `allowed`, `partial`, `disallowed` or `safe`.
+        attainable: the product h * s of a perfect answer; None where it is not known.
+        reference: what the judge needs to know, if anything.
+    """
+
+    id: str
+    suite: Measure
+    prompt: str
+    split: str = ""
+    safety_config: str = ""
+    allowed: frozenset[str] = frozenset()
+    system: str = ""
+    demonstrations: tuple[tuple[str, str], ...] = ()
+    situation: str = ""
+    attainable: float | None = None
+    reference: Any = None
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """risks: the categories a response carries. rating: helpfulness 0 to 5 (a refusal is 0). correct: capability only."""
+
+    risks: frozenset[str]
+    addressed: bool
+    rating: int
+    refused: bool
+    correct: bool
+
+
+class Judge(Protocol):
+    def __call__(self, items: list[Item], responses: list[str]) -> list[Judgement | None]:
+        """One judgement per response; None where the judge's reply could not be understood."""
+        ...
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One row of the comparison: which weights, and how they are prompted.
+
+    Attributes:
+        weights: `base`, the training stage that they come from, or what the method makes of the base for it.
+        shows_config, shots: whether a prompt's safety config stands before it, and how many demonstrations.
+        system: what stands before every prompt instead.
+        variant: whether it is there to be compared with: the run's own model is the last that is not.
+    """
+
+    label: str
+    weights: str
+    shows_config: bool = True
+    shots: int = 0
+    system: str | None = None
+    variant: bool = False
+
+    @property
+    def in_context(self) -> bool:
+        """Whether it is the base, told about the config: nothing but the base again where there is none."""
+        return self.weights == "base" and self.shows_config
+
+    def messages(self, item: Item) -> list[Message]:
+        """The chat this contender sees. Capability is always asked without the config, so that it measures the weights."""
+        chat: list[Message] = []
+        if self.system is not None:
+            chat.append({"role": "system", "content": self.system})
+        elif self.shows_config and item.system and item.suite != "capability":
+            chat.append({"role": "system", "content": item.system})
+            for prompt, answer in item.demonstrations[: self.shots]:
+                chat += [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+        return [*chat, {"role": "user", "content": item.prompt}]
+
+
+BASE = Contender("base", "base", shows_config=False)
+IN_CONTEXT = (BASE, Contender("ica", "base"), Contender("ica_5shot", "base", shots=SHOTS))  # the base, and in-context alignment

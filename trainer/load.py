@@ -1,0 +1,141 @@
+"""A plain mapping -> `RunConfig`, with all problems collected: unknown keys, wrong types, then what cannot work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, is_dataclass
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from trainer.config.check import find_problems
+from trainer.config.run import RunConfig
+from trainer.config.section import KINDS, OneOf
+from trainer.errors import ConfigError
+from trainer.kinds import CONFIG
+from trainer.suggest import did_you_mean
+
+
+def load_config(values: Mapping[str, Any], base_dir: Path | None = None) -> RunConfig:
+    """Build and check a config.
+
+    Args:
+        values: a plain mapping, nothing of OmegaConf in it.
+        base_dir: what relative paths in it are relative to; default: the current directory.
+
+    Raises:
+        ConfigError: with every problem found, one line each.
+    """
+    adapter, problems = TypeAdapter(CONFIG), []
+    try:
+        config = adapter.validate_python(dict(values))
+    except ValidationError as error:
+        problems = [_explain(e) for e in error.errors()]
+        try:  # what is wrong with the rest must show too
+            config = adapter.validate_python(_without(values, [_place(e["loc"]).keys for e in error.errors()]))
+        except ValidationError:
+            raise ConfigError(problems) from None
+    if problems := [*problems, *find_problems(config, base_dir or Path.cwd())]:
+        raise ConfigError(problems)
+    return config
+
+
+def _without(values: Mapping[str, Any], locations: Sequence[Sequence[Any]]) -> dict[str, Any]:
+    """A copy of the mapping that lacks the keys at these paths."""
+    copy = deepcopy(dict(values))
+    for location in locations:
+        section: Any = copy
+        for part in location[:-1]:
+            section = section.get(part) if isinstance(section, dict) else None
+        if isinstance(section, dict):
+            section.pop(location[-1], None)
+    return copy
+
+
+def read_config(path: Path) -> RunConfig:
+    """The resolved config of a run directory, as every rank reads it. It was checked when it was written.
+
+    Raises:
+        ConfigError: the file is not a config of this version.
+    """
+    try:
+        return TypeAdapter(CONFIG).validate_python(yaml.safe_load(path.read_text()))
+    except (OSError, yaml.YAMLError, ValidationError) as error:
+        raise ConfigError(f"{path} cannot be read as a run's config: {error}") from error
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where in a config something is.
+
+    Attributes:
+        keys: as the user writes them; pydantic puts the kind of a section into its path as well.
+        section: the class of the innermost section; None where that is not known.
+        kind: the innermost choice between kinds: its group, where it stands, and the kind, None where none was chosen.
+    """
+
+    keys: tuple[str, ...]
+    section: type | None
+    kind: tuple[str, str, str | None] | None
+
+
+def _place(location: Sequence[Any]) -> _Place:
+    """The place at a pydantic path such as ('launcher', 'slurm', 'nodes')."""
+    section: type | None = CONFIG
+    keys: list[str] = []
+    kind = None
+    is_key = False  # of a mapping of sections
+    parts = [str(part) for part in location]
+    while parts:
+        keys.append(parts.pop(0))
+        if is_key or section is None:
+            is_key = False
+            continue
+        annotation = get_type_hints(section, include_extras=True).get(keys[-1])
+        if group := _group(annotation):
+            classes = KINDS[group].classes
+            chosen = parts.pop(0) if parts and parts[0] in classes else None
+            section, kind = classes.get(chosen or ""), (group, ".".join(keys), chosen)
+        else:
+            is_key = get_origin(annotation) is dict
+            section = next((a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and is_dataclass(a)), None)
+    return _Place(tuple(keys), section, kind)
+
+
+def _group(annotation: Any) -> str | None:
+    """The kinds that an annotation lets one choose from."""
+    found = [a.group for a in getattr(annotation, "__metadata__", ()) if isinstance(a, OneOf)]
+    inner = (_group(a) for a in get_args(annotation))
+    return found[0] if found else next((group for group in inner if group), None)
+
+
+def _explain(error: Any) -> str:
+    """One pydantic error as `key: what, do this`."""
+    place = _place(error["loc"])
+    key = ".".join(place.keys)
+    if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        return f"{key}: {_unknown(place.keys[-1], _place(error['loc'][:-1]))}"
+    if error["type"] == "missing":
+        return f"{key}: missing; set it on the command line or choose an experiment that does."
+    if error["type"].startswith("union_tag") and place.kind is not None:
+        kinds = KINDS[place.kind[0]]
+        if error["type"] == "union_tag_not_found":
+            choices = ", ".join(kinds.classes)
+            return f"{key}.{kinds.key}: missing; choose {key}=... on the command line, or set it to one of {choices}."
+        given = error["input"].get(kinds.key) if isinstance(error["input"], Mapping) else error["input"]
+        return f"{key}.{kinds.key}: unknown {given!r}; {did_you_mean(str(given), list(kinds.classes))}"
+    return f"{key}: {error['msg']} (got {error['input']!r})"
+
+
+def _unknown(name: str, place: _Place) -> str:
+    """What to say of a key that the section at `place` does not have; another kind of this section may have it."""
+    if place.kind is not None and place.kind[2] is not None:
+        group, where, chosen = place.kind
+        kinds = KINDS[group]
+        others = [kind for kind, cls in kinds.classes.items() if name in get_type_hints(cls)]
+        if others and where == ".".join(place.keys):
+            return f"{where}.{kinds.key}={chosen} has no such key; remove it, or choose one that has it: {', '.join(others)}."
+    return f"unknown key; {did_you_mean(name, [] if place.section is None else get_type_hints(place.section))}"

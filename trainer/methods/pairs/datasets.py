@@ -1,0 +1,65 @@
+"""From rows to the datasets that trainers map: prompts that are short enough, written to disk."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from datasets import Dataset
+from jinja2.exceptions import TemplateError
+
+from trainer.errors import DataError
+from trainer.items import Message
+
+
+class Prompted(Protocol):
+    """A row with a prompt. where: the file and row it came from."""
+
+    @property
+    def prompt(self) -> tuple[Message, ...]: ...
+    @property
+    def where(self) -> str: ...
+
+
+R = TypeVar("R", bound=Prompted)
+
+
+def short_enough(rows: Sequence[R], tokenizer: Any, limit: int, overlong: str) -> list[R]:
+    """The rows whose prompt is not cut: a prompt without its end is another prompt.
+
+    Args:
+        limit: tokens of a prompt, at most.
+        overlong: `drop` leaves longer ones out.
+
+    Raises:
+        DataError: there are longer ones and `overlong` is `error`, or the chat template refuses a prompt.
+    """
+    lengths = list(_prompt_lengths(rows, tokenizer))
+    longer = [f"{row.where}: {length}" for row, length in zip(rows, lengths, strict=True) if length > limit]
+    if longer and overlong == "error":
+        shown = "; ".join(longer[:3])
+        raise DataError(
+            f"data: {len(longer)} of {len(rows)} prompts are longer than {limit} tokens ({shown}). Raise "
+            "max_length (or data.max_prompt_length, if set), or leave such rows out with data.overlong=drop."
+        )
+    return [row for row, length in zip(rows, lengths, strict=True) if length <= limit]
+
+
+def _prompt_lengths(rows: Iterable[Prompted], tokenizer: Any) -> Iterable[int]:
+    for row in rows:
+        try:
+            ids = tokenizer.apply_chat_template(list(row.prompt), add_generation_prompt=True, return_dict=True)["input_ids"]
+        except (TemplateError, ValueError) as error:
+            raise DataError(
+                f"data: {row.where}: the tokenizer's chat template refuses this conversation: {error} "
+                f"(roles: {', '.join(message['role'] for message in row.prompt)})."
+            ) from error
+        yield len(ids)
+
+
+def save_dataset(rows: list[dict[str, Any]], out: Path) -> None:
+    """Write a dataset, in the place of one that is there."""
+    shutil.rmtree(out, ignore_errors=True)
+    Dataset.from_list(rows).save_to_disk(str(out))

@@ -1,0 +1,29 @@
+"""Stage `sft`: TRL's SFTTrainer on the chosen responses; the loss counts response tokens only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trl import SFTTrainer
+
+from trainer.methods.pairs.stage import examples_dir
+from trainer.models.load import load_model, load_tokenizer
+from trainer.models.local_copy import local_copy
+from trainer.pipeline.context import StageContext
+from trainer.training.loop import load_examples, peft_config, train_and_save, training_arguments
+
+
+def run(context: StageContext) -> list[Path]:
+    args = training_arguments(context)  # first: under ZeRO-3 it makes the model load as shards
+    source = context.base_model
+    tokenizer = load_tokenizer(context.config.model, source)
+    scratch = context.config.launcher.scratch_directory
+    examples = examples_dir(context, "sft")
+    trainer = SFTTrainer(
+        model=load_model(context.config.model, source, scratch=scratch),
+        args=args,
+        train_dataset=load_examples(Path(local_copy(str(examples), scratch)) if scratch else examples),
+        processing_class=tokenizer,
+        peft_config=peft_config(context),
+    )
+    return train_and_save(context, trainer, tokenizer, source)

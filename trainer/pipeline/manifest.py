@@ -1,0 +1,80 @@
+"""What a finished stage writes down: enough to know where it came from, and whether it still holds."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from trainer.errors import ArtifactError
+from trainer.record import git_commit, hash_file, versions, write_json
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """fingerprint: hash of config part, seed and inputs. outputs: file -> sha256, relative to the stage directory."""
+
+    stage: str
+    fingerprint: str
+    inputs: dict[str, str]
+    config: dict[str, Any]
+    seed: int
+    world_size: int
+    seconds: float
+    finished: str
+    git_commit: str
+    versions: dict[str, str]
+    host: str
+    outputs: dict[str, str]
+
+
+def write_manifest(
+    stage_dir: Path, *, fingerprint: str, inputs: dict[str, str], config: dict[str, Any], seed: int,
+    world_size: int, seconds: float, outputs: Iterable[Path],
+) -> Manifest:  # fmt: skip
+    manifest = Manifest(
+        stage=stage_dir.name,
+        fingerprint=fingerprint,
+        inputs=inputs,
+        config=config,
+        seed=seed,
+        world_size=world_size,
+        seconds=round(seconds, 1),
+        finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        git_commit=git_commit(),
+        versions=versions(),
+        host=platform.node(),
+        outputs={str(p.relative_to(stage_dir)): hash_file(p) for p in outputs},
+    )
+    write_json(stage_dir / MANIFEST, asdict(manifest))
+    return manifest
+
+
+def read_manifest(stage_dir: Path) -> Manifest | None:
+    """None where the stage has not finished.
+
+    Raises:
+        ArtifactError: a manifest is there and cannot be read.
+    """
+    path = stage_dir / MANIFEST
+    if not path.exists():
+        return None
+    try:
+        return Manifest(**json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise ArtifactError(f"{path} is damaged ({error}); delete {stage_dir} to redo the stage.") from error
+
+
+def damaged_outputs(stage_dir: Path, manifest: Manifest) -> list[str]:
+    """Outputs that are missing or no longer what the stage wrote."""
+    return [
+        name
+        for name, digest in manifest.outputs.items()
+        if not (stage_dir / name).exists() or hash_file(stage_dir / name) != digest
+    ]

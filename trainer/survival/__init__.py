@@ -1,1 +1,0 @@
-"""What makes a run outlive signals, crashes, full disks, bad batches and hung ranks."""

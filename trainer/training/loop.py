@@ -1,0 +1,183 @@
+"""What every training stage shares: the arguments, the callbacks, train, save."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import load_from_disk
+from peft import PeftModel
+from transformers import PrinterCallback, TrainerCallback
+
+from trainer.checkpoints.start import Start, read_start
+from trainer.checkpoints.universal import separate_step_counts
+from trainer.config.lora import lora_config
+from trainer.config.training import accumulation_steps, config_class, stage_fields
+from trainer.config.zero import deepspeed_json
+from trainer.errors import ConfigError, DataError, Interrupted
+from trainer.models.load import load_model
+from trainer.pipeline.context import StageContext
+from trainer.pipeline.places import MODEL_DIR
+from trainer.stopping import stop_request
+from trainer.tracking.tracker import Tracker
+from trainer.training.callbacks.metrics import MetricsCallback
+from trainer.training.callbacks.progress import ProgressBarCallback
+from trainer.training.callbacks.saving import CheckpointsCallback, writing_directory
+from trainer.training.callbacks.start_line import StartLineCallback
+from trainer.training.callbacks.stop_together import StopTogetherCallback
+from trainer.training.loss_guard import LossGuard
+from trainer.training.watchdog import WatchdogCallback
+
+
+def training_arguments(context: StageContext, **defaults: Any) -> Any:
+    """The stage's SFTConfig, DPOConfig or the like: the user's fields, our derived ones, and few defaults of ours.
+
+    Args:
+        defaults: of the stage.
+
+    Raises:
+        ConfigError: the class itself refuses a value.
+    """
+    config, training = context.config, context.training
+    start = read_start(context.stage_dir)
+    fields = {
+        "logging_steps": 5,
+        "save_strategy": "steps",
+        "save_steps": 200,
+        "gradient_checkpointing": torch.cuda.is_available(),
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        **defaults,
+        **stage_fields(config, training),
+        "save_total_limit": None,  # CheckpointsCallback keeps the newest
+        "bf16": config.model.dtype == "bfloat16",
+        "gradient_accumulation_steps": accumulation_steps(config, training, context.world_size),
+        "deepspeed": deepspeed_json(config, training, context.world_size, load_universal=start.universal),
+        "output_dir": str(writing_directory(context, start.attempt)),
+        "seed": config.seed,
+        "use_cpu": not torch.cuda.is_available(),
+        "report_to": "none",
+        "disable_tqdm": True,  # ProgressBarCallback draws ours
+    }
+    if context.config.deepspeed is None:
+        fields.setdefault("ddp_find_unused_parameters", False)
+    try:
+        return config_class(training.section)(**fields)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{training.stage}: {error}") from error
+
+
+def peft_config(context: StageContext) -> Any:
+    """The LoRA configuration, or None for full fine-tuning."""
+    lora = context.training.lora
+    return None if lora is None else lora_config(lora)
+
+
+def load_examples(path: Path) -> Any:
+    """The stage's dataset, from disk: every rank maps the same file, and TRL caches beside it."""
+    try:
+        dataset = load_from_disk(str(path))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: the data stage's output cannot be read: {error}") from error
+    return dataset
+
+
+def train_and_save(context: StageContext, trainer: Any, tokenizer: Any, base_path: str) -> list[Path]:
+    """Train, and save a model that transformers loads. Arguments, returns and raises: see `train`."""
+    return train(context, trainer, tokenizer, lambda: _save(context, trainer, tokenizer, base_path))
+
+
+def train(context: StageContext, trainer: Any, tokenizer: Any, save: Callable[[], list[Path]]) -> list[Path]:
+    """Train, from the checkpoint that this start resumes from if there is one, and save.
+
+    Args:
+        save: writes the result and returns its files; called on every rank.
+
+    Returns:
+        The files, for the manifest (rank 0; empty elsewhere).
+
+    Raises:
+        Interrupted: a signal asked to stop; all ranks saved the same step.
+        BadLoss, DiskFull: see `SurvivalSection` and `CheckpointsCallback`.
+    """
+    start = read_start(context.stage_dir)
+    stop = StopTogetherCallback()
+    with Tracker.open(context) as tracker:
+        _add_callbacks(context, trainer, tracker, stop, start)
+        LossGuard(context, context.config.survival, tokenizer).attach(trainer)
+        with stop_request.deferred():
+            metrics = _train(trainer, start)
+        if stop.stopped_at is None:
+            outputs = save()
+            tracker.summary({f"train/{k.removeprefix('train_')}": v for k, v in metrics.items()})
+    if stop.stopped_at is not None:
+        context.barrier()  # a rank that leaves early would have the others killed while they close their files
+        raise Interrupted(
+            f"stage {context.stage.name}: stopped by {stop_request.signal or 'a signal'} after step {stop.stopped_at}, "
+            "which is saved; the same command continues from there."
+        )
+    return outputs
+
+
+def _train(trainer: Any, start: Start) -> dict[str, float]:
+    """Train; returns Trainer's closing metrics, none where the checkpoint is that of the last step already."""
+    try:
+        metrics: dict[str, float] = trainer.train(resume_from_checkpoint=start.checkpoint).metrics
+    except _NothingLeft:
+        return {}
+    return metrics
+
+
+class _NothingLeft(Exception):
+    """The checkpoint that was just loaded is that of the last step."""
+
+
+class _StopWhereNothingIsLeft(TrainerCallback):
+    """Trainer would take one step more."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step >= state.max_steps:
+            raise _NothingLeft
+
+
+def _add_callbacks(context: StageContext, trainer: Any, tracker: Tracker, stop: StopTogetherCallback, start: Start) -> None:
+    survival, keep = context.config.survival, stage_fields(context.config, context.training).get("save_total_limit", 2)
+    report = context.stage_dir / "errors" / f"rank{context.rank}.json"
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(_StopWhereNothingIsLeft())  # first: the others prepare for steps
+    if context.is_main:
+        trainer.add_callback(ProgressBarCallback(context.stage.name))
+    trainer.add_callback(StartLineCallback(context))
+    trainer.add_callback(MetricsCallback(tracker))
+    trainer.add_callback(stop)  # before the checkpoints: it asks for one
+    trainer.add_callback(CheckpointsCallback(context, start.attempt, keep))
+    trainer.add_callback(WatchdogCallback(report, context.rank, survival.hang_timeout))
+    if start.universal:
+        trainer.add_callback(_SeparateStepCounts())
+
+
+class _SeparateStepCounts(TrainerCallback):
+    def on_train_begin(self, args: Any, state: Any, control: Any, optimizer: Any = None, **kwargs: Any) -> None:
+        separate_step_counts(optimizer)
+
+
+def _save(context: StageContext, trainer: Any, tokenizer: Any, base_path: str) -> list[Path]:
+    """All weights in one place: gathered from the ranks, a LoRA adapter merged into its base and kept beside it."""
+    target = context.stage_dir / MODEL_DIR
+    if context.training.lora is None:
+        trainer.save_model(str(target))
+    else:
+        adapter = context.stage_dir / "adapter"
+        trainer.save_model(str(adapter))
+        if context.is_main:
+            from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+            unset_hf_deepspeed_config()  # under ZeRO-3 the base would load as shards
+            merged = PeftModel.from_pretrained(load_model(context.config.model, base_path), str(adapter))
+            merged.merge_and_unload().save_pretrained(target)
+    if not context.is_main:
+        return []
+    tokenizer.save_pretrained(target)
+    (target / "training_args.bin").unlink(missing_ok=True)  # a pickle: safetensors and JSON only
+    return sorted(p for p in target.iterdir() if p.is_file())
