@@ -24,6 +24,7 @@ from trainer.data.formats.preference import ExplicitData
 from trainer.data.formats.summedits import SummeditsData
 from trainer.data.formats.toxigen import ToxigenData
 from trainer.data.formats.transcripts import TranscriptData
+from trainer.data.formats.unpaired import UnpairedFiles
 from trainer.evaluation.judges.section import ModelJudgeSection
 from trainer.evaluation.suites.cosalign_test import CosalignTestEvaluation
 from trainer.evaluation.suites.prompts import PromptsEvaluation
@@ -31,10 +32,12 @@ from trainer.methods.cosalign.section import CosalignMethod
 from trainer.methods.dpo.section import DpoMethod
 from trainer.methods.dsa.section import DsaMethod
 from trainer.methods.dsa.suite import GuardrailEvaluation
+from trainer.methods.kto.section import KtoMethod
 from trainer.methods.safesteer.section import SafeSteerMethod
 from trainer.methods.sft.section import SftMethod
 from trainer.sandbox.formats import SandboxInstructions, SandboxLabelled, SandboxMix, SandboxPairs, SandboxSafety
 from trainer.sandbox.suites import ExactJudgeSection, SandboxEvaluation, SandboxSafetyEvaluation
+from trainer.sandbox.unpaired import SandboxUnpaired
 
 METHODS = {
     "cosalign": CosalignMethod,
@@ -42,6 +45,7 @@ METHODS = {
     "dpo": DpoMethod,
     "safesteer": SafeSteerMethod,
     "dsa": DsaMethod,
+    "kto": KtoMethod,
 }
 FORMATS = {
     "sandbox": SandboxPairs,
@@ -58,6 +62,8 @@ FORMATS = {
     "beavertails": BeavertailsData,
     "summedits": SummeditsData,
     "labelled": AnyLabelledData,
+    "unpaired": UnpairedFiles,
+    "sandbox_unpaired": SandboxUnpaired,
 }
 SUITES = {
     "sandbox": SandboxEvaluation,

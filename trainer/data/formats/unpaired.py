@@ -1,0 +1,70 @@
+"""TRL's unpaired preference format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from trainer.config.paths import looks_local, missing_path
+from trainer.config.section import section
+from trainer.data.files import Located, require_columns
+from trainer.data.formats.replies import UnpairedData
+from trainer.data.hub import read_source
+from trainer.data.messages import prompt_of, reply_of
+from trainer.data.replies import Replies, Reply
+from trainer.errors import DataError
+
+if TYPE_CHECKING:
+    from trainer.config.run import RunConfig
+
+COLUMNS = ("prompt", "completion", "label")
+LABELS = {"true": True, "1": True, "false": False, "0": False}
+
+
+@section
+class UnpairedFiles(UnpairedData):
+    """Columns prompt and completion, each text or chat messages, and label: true (desirable), false, 1 or 0.
+
+    path: a local file (jsonl, json, csv, parquet, also .gz) or directory, or a hub dataset name.
+    split: which split of a hub dataset.
+    """
+
+    format: Literal["unpaired"]
+    path: str | None = None
+    split: str = "train"
+
+    def read(self, seed: int) -> Replies:
+        return from_unpaired(read_source(self.path or "", self.split)[: self.limit])
+
+    @property
+    def is_here(self) -> bool:
+        return self.path is not None and looks_local(self.path) and Path(self.path).expanduser().exists()
+
+    def problems(self, key: str, config: RunConfig, base_dir: Path) -> list[str]:
+        if self.path is None:
+            return [f"{key}.path: {key}.format={self.format} needs a file, a directory or a hub name."]
+        return missing_path(f"{key}.path", self.path, base_dir)
+
+    def reads(self) -> dict[str, str | None]:
+        return {"path": self.path}
+
+
+def from_unpaired(rows: list[Located]) -> Replies:
+    """Rows with the columns `prompt`, `completion` and `label`.
+
+    Raises:
+        DataError: a column is missing, or a cell is not what it should be; the text names the row.
+    """
+    require_columns(rows, COLUMNS, "unpaired")
+    result = Replies(rows=len(rows))
+    for where, row in rows:
+        prompt, completion = prompt_of(row["prompt"], where), reply_of(row["completion"], where, "completion")
+        result.add(Reply(prompt, completion, _desirable(row["label"], where), where))
+    return result
+
+
+def _desirable(value: Any, where: str) -> bool:
+    word = str(value).strip().lower() if isinstance(value, (bool, int, str)) else None  # in CSV every cell is text
+    if word not in LABELS:
+        raise DataError(f"{where}: label is {value!r}; it must be true or 1 (desirable), or false or 0.")
+    return LABELS[word]

@@ -1,0 +1,1 @@
+"""Kahneman-Tversky optimisation (arXiv 2402.01306), as TRL has it."""

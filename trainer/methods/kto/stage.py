@@ -1,0 +1,31 @@
+"""Stage `kto`: TRL's KTOTrainer from the base, which is policy and reference (arXiv 2402.01306; its loss is equation 7).
+
+The reference's log-probabilities are computed once, before training, so no second model stays in memory; with LoRA
+the reference is the model with its adapter disabled.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trl import KTOTrainer
+
+from trainer.methods.kto.stage_data import DATASET
+from trainer.models.load import load_model, load_tokenizer
+from trainer.pipeline.context import StageContext
+from trainer.training.loop import load_examples, peft_config, train_and_save, training_arguments
+
+
+def run(context: StageContext) -> list[Path]:
+    precompute = context.training.lora is None
+    args = training_arguments(context, precompute_ref_log_probs=precompute)  # first: under ZeRO-3 the model loads as shards
+    source = context.base_model
+    tokenizer = load_tokenizer(context.config.model, source)
+    trainer = KTOTrainer(
+        model=load_model(context.config.model, source, scratch=context.config.launcher.scratch_directory),
+        args=args,
+        train_dataset=load_examples(context.run_dir / "data" / DATASET),  # not staged: all ranks share TRL's reference cache
+        processing_class=tokenizer,
+        peft_config=peft_config(context),
+    )
+    return train_and_save(context, trainer, tokenizer, source)

@@ -1,0 +1,49 @@
+"""Stage `data`: unpaired replies, checked, shuffled and written for KTO."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+from trainer.config.run import RunConfig
+from trainer.data.formats.replies import UnpairedData
+from trainer.data.replies import kto_examples
+from trainer.methods.pairs.datasets import save_dataset, short_enough
+from trainer.methods.pairs.lengths import max_prompt_tokens
+from trainer.models.load import load_tokenizer
+from trainer.pipeline.context import StageContext
+from trainer.pipeline.places import base_model_path
+from trainer.record import write_json
+
+REPORT = "report.json"
+REPLIES = "replies.jsonl"
+DATASET = "kto"
+
+
+def run(context: StageContext) -> list[Path]:
+    """Writes `replies.jsonl` (to read), `kto/` (what the trainer maps) and `report.json` (what was left out)."""
+    return context.together(lambda: _write(context.config, context.run_dir, context.stage_dir))
+
+
+def _write(config: RunConfig, run_dir: Path, out: Path) -> list[Path]:
+    data = config.data
+    assert isinstance(data, UnpairedData)  # checked when the config was loaded
+    found = data.read(config.seed)
+    tokenizer = load_tokenizer(config.model, base_model_path(config, run_dir))
+    kept = short_enough(found.replies, tokenizer, max_prompt_tokens(config, data, ("kto",)), data.overlong)
+    if overlong := len(found.replies) - len(kept):
+        found.dropped["prompt too long"] += overlong
+        found.replies = kept
+    found.require_both_sides()
+    # TRL's KTO takes examples in the order in which they stand, and estimates its KL term from neighbours.
+    random.Random(f"kto-{config.seed}").shuffle(found.replies)
+    rows = list(kto_examples(found.replies))
+    (out / REPLIES).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    save_dataset(rows, out / DATASET)
+    sides = {"desirable": found.desirable, "undesirable": len(rows) - found.desirable}
+    write_json(out / REPORT, {"rows": found.rows, **sides, "left_out": dict(found.dropped)})
+    left_out = "".join(f"; left out {count} ({reason})" for reason, count in found.dropped.items())
+    counted = ", ".join(f"{count:,} {side}" for side, count in sides.items())
+    print(f"{config.run.name} · {out.name} · {found.rows:,} rows -> {counted}{left_out}", flush=True)
+    return [out / REPLIES, out / REPORT]
