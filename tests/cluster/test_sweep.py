@@ -74,6 +74,6 @@ def test_an_optimising_sweep_waits_for_its_jobs(cluster: Cluster, tmp_path: Path
         *(f"evaluation.{setting}" for setting in evaluation), cwd=tmp_path, seconds=400,
     )  # fmt: skip
     assert "2 runs, 2 submitted" in output
-    assert "waiting for Slurm: " in output
+    assert "waiting for jobs: " in output
     assert re.search(r"best: [01]\.\d{4} at trainer\.learning_rate=", output)
     assert set(states(cluster, tmp_path, "o").values()) == {"done"}
