@@ -1,5 +1,6 @@
 """Every key of a config, with its default and its meaning: `python -m trainer.keys`; of one section:
-`python -m trainer.keys method.dsa`. The fields of TRL's, Transformers', PEFT's and DeepSpeed's own classes stand in their documentation."""
+`python -m trainer.keys method.dsa`. The fields of TRL's, Transformers', PEFT's and DeepSpeed's own classes stand in their
+documentation."""
 
 from __future__ import annotations
 
