@@ -202,7 +202,7 @@ def test_a_killed_rank_is_named_and_not_requeued(cluster: Cluster, tmp_path: Pat
     run_dir = tmp_path / "runs" / "sft"
     until(lambda: steps_done(run_dir) >= 2, 300, "the second step")
     (rank,) = [
-        p for p in cluster.job_processes() if "launchers.slurm.task" in p.cmdline() and p.environ()["SLURM_PROCID"] == "1"
+        p for p in cluster.job_processes() if "trainer.worker" in p.cmdline() and p.environ()["SLURM_PROCID"] == "1"
     ]
     rank.kill()
     fields = cluster.wait(job, seconds=120)
