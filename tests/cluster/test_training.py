@@ -201,9 +201,7 @@ def test_a_killed_rank_is_named_and_not_requeued(cluster: Cluster, tmp_path: Pat
     (job,), _ = submit(cluster, tmp_path, *SFT, *TWO_NODES, "trainer.max_steps=5000")
     run_dir = tmp_path / "runs" / "sft"
     until(lambda: steps_done(run_dir) >= 2, 300, "the second step")
-    (rank,) = [
-        p for p in cluster.job_processes() if "trainer.worker" in p.cmdline() and p.environ()["SLURM_PROCID"] == "1"
-    ]
+    (rank,) = [p for p in cluster.job_processes() if "trainer.worker" in p.cmdline() and p.environ()["SLURM_PROCID"] == "1"]
     rank.kill()
     fields = cluster.wait(job, seconds=120)
     assert (fields["JobState"], fields["ExitCode"], fields["Restarts"]) == ("FAILED", "1:0", "0")
