@@ -82,6 +82,7 @@ def config_of(root: Path, name: str, size: dict[str, int]) -> Any:
             },
             "deepspeed": None if zero is None else {"zero_optimization": zero},
             "launcher": {"name": "local", "processes": 2},
+            "judge": {"name": "exact"},
             "evaluation": None,
             "tracking": {"mode": "disabled"},
         }

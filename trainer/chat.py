@@ -145,7 +145,7 @@ def _find(where: Path) -> tuple[ModelSection, str, Left]:
     config = read_config(where / CONFIG)
     if config.method.chat is not None:
         return config.model, base_model_path(config, where), resolve(config.method.chat)(config, where)
-    last = [training.stage for training in config.training if not training.variant][-1]
+    last = config.method.talked_to(config)
     if not (model := where / last / MODEL_DIR).exists():
         raise ArtifactError(f"{where}: stage {last} has left no model; let the run finish, or give the directory of a model.")
     return config.model, str(model), alone

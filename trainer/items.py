@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 Message = dict[str, str]
-Measure = Literal["cosa", "attack", "over_refusal", "capability"]
+Measure = Literal["cosa", "attack", "over_refusal", "capability", "task"]
 SHOTS = 5
 
 
@@ -16,7 +16,7 @@ class Item:
 
     Attributes:
         suite: what is measured: `cosa` is scored by CoSA-Score; `attack` prompts ask for harm; `over_refusal` prompts are
-            harmless; `capability` has one right answer.
+            harmless; `capability` has one right answer; `task` too, which is its `reference`, and no judge is asked.
         split: for `cosa`: whether its config names categories that training used (`seen`) or not (`unseen`).
         safety_config: short name of the config, for tables.
         allowed: the categories it allows.
@@ -25,6 +25,7 @@ class Item:
         situation: how the prompt stands to the config: `allowed`, `partial`, `disallowed` or `safe`.
         attainable: the product h * s of a perfect answer; None where it is not known.
         reference: what the judge needs to know, if anything.
+        task: the task whose models alone are asked this; empty asks all.
     """
 
     id: str
@@ -38,6 +39,7 @@ class Item:
     situation: str = ""
     attainable: float | None = None
     reference: Any = None
+    task: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Contender:
         shows_config, shots: whether a prompt's safety config stands before it, and how many demonstrations.
         system: what stands before every prompt instead.
         variant: whether it is there to be compared with: the run's own model is the last that is not.
+        task: what it was fine-tuned for.
     """
 
     label: str
@@ -74,11 +77,15 @@ class Contender:
     shots: int = 0
     system: str | None = None
     variant: bool = False
+    task: str = ""
 
     @property
     def in_context(self) -> bool:
         """Whether it is the base, told about the config: nothing but the base again where there is none."""
         return self.weights == "base" and self.shows_config
+
+    def is_asked(self, item: Item) -> bool:
+        return item.task in ("", self.task)
 
     def messages(self, item: Item) -> list[Message]:
         """The chat this contender sees. Capability is always asked without the config, so that it measures the weights."""

@@ -17,6 +17,7 @@ from trainer.config.training import SECTIONS
 from trainer.data.formats.aegis import AegisData
 from trainer.data.formats.beavertails import BeavertailsData
 from trainer.data.formats.cosalign import CosalignData
+from trainer.data.formats.gene import GeneFiles
 from trainer.data.formats.instructions import InstructionFiles
 from trainer.data.formats.labelled import AnyLabelledData
 from trainer.data.formats.pairs import PreferenceData
@@ -33,9 +34,11 @@ from trainer.methods.dpo.section import DpoMethod
 from trainer.methods.dsa.section import DsaMethod
 from trainer.methods.dsa.suite import GuardrailEvaluation
 from trainer.methods.kto.section import KtoMethod
+from trainer.methods.safegene.section import SafeGeneMethod
 from trainer.methods.safesteer.section import SafeSteerMethod
 from trainer.methods.sft.section import SftMethod
 from trainer.sandbox.formats import SandboxInstructions, SandboxLabelled, SandboxMix, SandboxPairs, SandboxSafety
+from trainer.sandbox.gene import SandboxGene, SandboxTasksEvaluation
 from trainer.sandbox.suites import ExactJudgeSection, SandboxEvaluation, SandboxSafetyEvaluation
 from trainer.sandbox.unpaired import SandboxUnpaired
 
@@ -46,6 +49,7 @@ METHODS = {
     "safesteer": SafeSteerMethod,
     "dsa": DsaMethod,
     "kto": KtoMethod,
+    "safegene": SafeGeneMethod,
 }
 FORMATS = {
     "sandbox": SandboxPairs,
@@ -64,10 +68,13 @@ FORMATS = {
     "labelled": AnyLabelledData,
     "unpaired": UnpairedFiles,
     "sandbox_unpaired": SandboxUnpaired,
+    "gene": GeneFiles,
+    "sandbox_gene": SandboxGene,
 }
 SUITES = {
     "sandbox": SandboxEvaluation,
     "sandbox_safety": SandboxSafetyEvaluation,
+    "sandbox_tasks": SandboxTasksEvaluation,
     "cosalign_test": CosalignTestEvaluation,
     "prompts": PromptsEvaluation,
     "guardrails": GuardrailEvaluation,

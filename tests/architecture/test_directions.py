@@ -42,6 +42,7 @@ FOR_METHODS = {
     "trainer.pipeline", "trainer.tracking", "trainer.training",
 }  # fmt: skip
 SHARED_METHODS = {"trainer.methods.pairs", "trainer.methods.dpo", "trainer.methods.sft"}
+BY_METHOD = {"trainer.methods.safegene": {"trainer.methods.dsa"}}  # its gene may be gated by a guardrail
 # What knows the kinds, and the commands: nothing below imports them.
 TOP = (
     "trainer.kinds", "trainer.load", "trainer.keys", "trainer.doctor", "trainer.rank", "trainer.worker", "trainer.job",
@@ -86,7 +87,7 @@ def _allowed(room: str) -> set[str]:
     if room in ROOMS:
         return GROUND | ROOMS[room]
     if room.startswith("trainer.methods."):
-        return GROUND | FOR_METHODS | SHARED_METHODS
+        return GROUND | FOR_METHODS | SHARED_METHODS | BY_METHOD.get(room, set())
     if room.startswith("launchers."):
         return GROUND | FOR_LAUNCHERS
     below = set(TOP[: TOP.index(room)])

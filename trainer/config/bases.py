@@ -35,7 +35,7 @@ class MethodSection(ABC):
             and returns the pictures by name. None where there are none.
         tables: `module:function` for tables besides the comparison of models: takes the results. None where there are none.
         chat: `module:function` that finds what a run of it left to talk to: takes (config, run directory). None is the model of
-            its last training stage that is no variant.
+            `talked_to`.
     """
 
     name: str
@@ -59,6 +59,10 @@ class MethodSection(ABC):
     @abstractmethod
     def contenders(self, config: RunConfig) -> list[Contender]:
         """What its stages leave to compare; its own model is the last that is no variant."""
+
+    def talked_to(self, config: RunConfig) -> str:
+        """The stage whose model one talks to, where there is no `chat`."""
+        return next(one.stage for one in reversed(self.training(config)) if not one.variant)
 
     def needs(self, config: RunConfig) -> tuple[type[DataSection], str]:
         """The kind of data section that it trains on, and that in words."""

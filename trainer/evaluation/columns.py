@@ -13,5 +13,6 @@ COSA = (
 ATTACK_SUCCESS = ("\nattack\nsuccess ↓", "asr")
 OVER_REFUSAL = ("\nover-\nrefusal ↓", "over_refusal")
 CAPABILITY = ("\ncapabil-\nity ↑", "capability")
+TASK_ACCURACY = ("task\naccu-\nracy ↑", "task_accuracy")
 COST = (("\nsafety\ngain ↑", "safety_gain"), ("align-\nment\ntax ↓", "alignment_tax"))
 SAFETY = (ATTACK_SUCCESS, OVER_REFUSAL, CAPABILITY, *COST)

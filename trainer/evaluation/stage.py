@@ -15,6 +15,7 @@ from trainer.dotted import resolve
 from trainer.evaluation.generate import Task, generate_share, read_generations, this_ranks_share
 from trainer.evaluation.metrics import Judged, Metrics, compare
 from trainer.evaluation.report import RESULTS
+from trainer.evaluation.tasks import of_task
 from trainer.items import Contender, Item, Judge
 from trainer.models.device import device_of_rank
 from trainer.models.load import load_model, load_tokenizer
@@ -78,7 +79,7 @@ def run(context: StageContext) -> list[Path]:
 def _generate(context: StageContext, rows: Sequence[Contender], items: Sequence[Item]) -> None:
     models = _Models(context)
     for weights in dict.fromkeys(c.weights for c in rows):
-        tasks = [Task.of(weights, c.messages(item)) for c in rows if c.weights == weights for item in items]
+        tasks = [Task.of(weights, c.messages(item)) for c in rows if c.weights == weights for item in items if c.is_asked(item)]
         done = read_generations(context.stage_dir)
         context.barrier()  # every rank has read before any rank writes
         share = this_ranks_share(tasks, done, context.rank, context.world_size)
@@ -124,9 +125,13 @@ class _Models:
 
 def _judge(context: StageContext, rows: Sequence[Contender], items: list[Item]) -> list[Judged]:
     generated = read_generations(context.stage_dir)
-    asked = [(c, item, generated[Task.of(c.weights, c.messages(item)).key]) for c in rows for item in items]
-    judgements = judge_of(context.config)([item for _, item, _ in asked], [response for _, _, response in asked])
-    return [Judged(c.label, item, response, j) for (c, item, response), j in zip(asked, judgements, strict=True)]
+    asked = [(c, item, generated[Task.of(c.weights, c.messages(item)).key]) for c in rows for item in items if c.is_asked(item)]
+    read = [(item, response) for _, item, response in asked if item.suite != "task"]
+    judgements = iter(judge_of(context.config)([item for item, _ in read], [response for _, response in read]))
+    return [
+        Judged(c.label, item, response, of_task(item, response) if item.suite == "task" else next(judgements))
+        for c, item, response in asked
+    ]
 
 
 def _record(row: Judged) -> dict[str, Any]:
@@ -145,7 +150,7 @@ def _record(row: Judged) -> dict[str, Any]:
         "risks": sorted(judgement.risks) if judgement else None,
         "rating": judgement.rating if judgement else None,
         "refused": judgement.refused if judgement else None,
-        "correct": judgement.correct if judgement and row.item.suite == "capability" else None,
+        "correct": judgement.correct if judgement and row.item.suite in ("capability", "task") else None,
     }
 
 

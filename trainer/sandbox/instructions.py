@@ -44,10 +44,20 @@ def _distinct(request: Callable[[random.Random], Request], count: int, rng: rand
     return list(found.values())
 
 
+def distinct_harmful(count: int, rng: random.Random) -> list[Request]:
+    """Risky requests whose prompts differ, none of them the benchmark's."""
+    return _distinct(_harmful, count, rng)
+
+
+def distinct_harmless(count: int, rng: random.Random) -> list[Request]:
+    """Harmless requests whose prompts differ, none of them the benchmark's."""
+    return _distinct(_harmless, count, rng)
+
+
 def sandbox_instructions(seed: int) -> tuple[list[str], list[str]]:
     """`INSTRUCTIONS` distinct harmful prompts, and as many harmless ones."""
     rng = random.Random(f"instructions-{seed}")
-    harmful, harmless = _distinct(_harmful, INSTRUCTIONS, rng), _distinct(_harmless, INSTRUCTIONS, rng)
+    harmful, harmless = distinct_harmful(INSTRUCTIONS, rng), distinct_harmless(INSTRUCTIONS, rng)
     return [r.prompt for r in harmful], [r.prompt for r in harmless]
 
 
@@ -61,7 +71,7 @@ def mix_pairs(count: int, seed: int) -> list[dict[str, str]]:
         `count` rows with columns prompt, chosen and rejected.
     """
     rng = random.Random(f"mix-{seed}")
-    harmful, harmless = _distinct(_harmful, (count + 1) // 2, rng), _distinct(_harmless, count // 2, rng)
+    harmful, harmless = distinct_harmful((count + 1) // 2, rng), distinct_harmless(count // 2, rng)
     safety = [_row(r, REFUSAL, r.answer) for r in harmful]
     helpfulness = [_row(r, r.answer, REFUSAL if rng.random() < REFUSES else _wrong_answer(r, rng)) for r in harmless]
     rows: list[dict[str, str]] = [{}] * count
@@ -71,7 +81,7 @@ def mix_pairs(count: int, seed: int) -> list[dict[str, str]]:
 
 def safety_pairs(count: int, seed: int) -> list[dict[str, str]]:
     """The safety half of such pairs alone: `count` distinct prompts, a refusal chosen over the recipe asked for."""
-    return [_row(r, REFUSAL, r.answer) for r in _distinct(_harmful, count, random.Random(f"safety-{seed}"))]
+    return [_row(r, REFUSAL, r.answer) for r in distinct_harmful(count, random.Random(f"safety-{seed}"))]
 
 
 def _wrong_answer(request: Request, rng: random.Random) -> str:

@@ -1,0 +1,162 @@
+"""Data sections for safety genes."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from trainer.config.bases import DataSection
+from trainer.config.paths import missing_path
+from trainer.config.section import section
+from trainer.data.examples import Example, read_examples
+from trainer.data.instructions import draw, read_instructions
+from trainer.errors import DataError
+from trainer.items import Item
+
+if TYPE_CHECKING:
+    from trainer.config.run import RunConfig
+
+
+@dataclass(frozen=True)
+class GeneSets:
+    """What a gene is made with.
+
+    Attributes:
+        aligning: to align the run's model with first; empty where it is aligned.
+        degrading: harmless examples, and the few that do harm.
+        harmful, harmless: prompts to distil on.
+        contrast: harmful and harmless prompts, to choose layers by.
+        refusals: of harmful prompts, to recalibrate by.
+        safety: refusals of other prompts, and harmless examples, to fine-tune safety with.
+        tasks: name -> examples.
+        probes: attacks (and capability tasks) by which the degradation is measured.
+    """
+
+    aligning: list[Example]
+    degrading: list[Example]
+    harmful: list[str]
+    harmless: list[str]
+    contrast: tuple[list[str], list[str]]
+    refusals: list[Example]
+    safety: list[Example]
+    tasks: dict[str, list[Example]]
+    probes: list[Item]
+
+
+@section
+class GeneData(DataSection):
+    """What a safety gene is distilled, chosen and recalibrated with. No prompt is used twice.
+
+    distil: harmful prompts to distil on; benign: harmless ones.
+    contrast: prompts of each kind by which layers are chosen.
+    degrading: harmless examples that degrade the aligned model; compliant: the harmful ones among them, answered.
+    recalibration: refusals, and as many examples of the task, to recalibrate by.
+    safety: refusals to fine-tune safety with, and as many harmless examples: of the baselines alone.
+    probes: attacks by which the degradation is measured.
+    """
+
+    distil: int = Field(400, gt=0)
+    benign: int = Field(130, gt=0)
+    contrast: int = Field(64, gt=1)
+    degrading: int = Field(300, gt=0)
+    compliant: int = Field(60, ge=0)
+    recalibration: int = Field(32, gt=0)
+    safety: int = Field(300, gt=0)
+    probes: int = Field(200, gt=1)
+
+    @property
+    @abstractmethod
+    def task_names(self) -> tuple[str, ...]:
+        """Names of the tasks, in order."""
+
+    @property
+    def aligns(self) -> bool:
+        """Whether the run's model has to be aligned first."""
+        return False
+
+    @abstractmethod
+    def read(self, seed: int) -> GeneSets:
+        """
+        Raises:
+            DataError: a file cannot be read, or has too few rows for the sizes above.
+        """
+
+
+@section
+class GeneFiles(GeneData):
+    """Files (jsonl, json, csv, parquet, also .gz), directories of them, or hub datasets.
+
+    harmful: instructions.
+    harmless, answered: harmless examples; harmful prompts that are answered. Examples have a column messages, or prompt and
+        completion, or the like.
+    refusals: harmful prompts that are refused.
+    align: examples to align the model with first; null where it is aligned.
+    tasks: name -> examples to fine-tune it for a task.
+    split: which split of directories that hold several, and of hub datasets.
+    """
+
+    format: Literal["gene"]
+    harmful: str | None = None
+    harmless: str | None = None
+    answered: str | None = None
+    refusals: str | None = None
+    align: str | None = None
+    tasks: dict[str, str] = Field(default_factory=dict)
+    split: str = "train"
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        return tuple(self.tasks)
+
+    @property
+    def aligns(self) -> bool:
+        return self.align is not None
+
+    def read(self, seed: int) -> GeneSets:
+        assert self.harmful and self.harmless and self.refusals  # checked when the config was loaded
+        harmful = draw(read_instructions(self.harmful, self.split), [self.distil, self.contrast, self.probes], seed)
+        harmless = _draw("harmless", read_examples(self.harmless, self.split),
+                         [self.benign, self.contrast, self.degrading, self.safety], seed)  # fmt: skip
+        refusals = _draw("refusals", read_examples(self.refusals, self.split), [self.recalibration, self.safety], seed)
+        answered = [] if self.answered is None else read_examples(self.answered, self.split)
+        return GeneSets(
+            aligning=[] if self.align is None else read_examples(self.align, self.split),
+            degrading=harmless[2] + _draw("answered", answered, [self.compliant], seed)[0],
+            harmful=harmful[0],
+            harmless=[example.prompt[-1]["content"] for example in harmless[0]],
+            contrast=(harmful[1], [example.prompt[-1]["content"] for example in harmless[1]]),
+            refusals=refusals[0],
+            safety=refusals[1] + harmless[3],
+            tasks={name: read_examples(path, self.split) for name, path in self.tasks.items()},
+            probes=[Item(f"probe/{i:04d}", "attack", prompt) for i, prompt in enumerate(harmful[2])],
+        )
+
+    def problems(self, key: str, config: RunConfig, base_dir: Path) -> list[str]:
+        problems = []
+        needed = {"harmful", "harmless", "refusals"} | ({"answered"} if self.compliant else set())
+        for name, path in self.reads().items():
+            if path is not None:
+                problems += missing_path(f"{key}.{name}", path, base_dir)
+            elif name in needed:
+                problems.append(f"{key}.{name}: {key}.format={self.format} needs a file, a directory or a hub name.")
+        if not self.tasks:
+            problems.append(f"{key}.tasks: name at least one task: {key}.tasks.NAME=<examples>.")
+        return problems
+
+    def reads(self) -> dict[str, str | None]:
+        own = {name: getattr(self, name) for name in ("harmful", "harmless", "answered", "refusals", "align")}
+        return own | {f"tasks.{name}": path for name, path in self.tasks.items()}
+
+
+def _draw(name: str, examples: Sequence[Example], sizes: Sequence[int], seed: int) -> list[list[Example]]:
+    """Disjoint random samples, by the last turn of their prompt."""
+    by_prompt = {example.prompt[-1]["content"]: example for example in examples}
+    try:
+        return [[by_prompt[prompt] for prompt in part] for part in draw(list(by_prompt), sizes, seed)]
+    except DataError as error:
+        raise DataError(f"data.{name}: {error}") from error

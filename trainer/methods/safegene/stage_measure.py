@@ -1,0 +1,174 @@
+"""Stage `measure`: what the aligned model answers, which the gene is distilled from, and how far the degraded one has
+fallen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from trainer.config.run import RunConfig
+from trainer.data.formats.gene import GeneData
+from trainer.dotted import resolve
+from trainer.errors import ArtifactError, StageFailed
+from trainer.evaluation.generate import Task, generate_share, read_generations, this_ranks_share
+from trainer.items import Item, Judge, Judgement, Message
+from trainer.methods.safegene.names import DEGRADE, MEASURE
+from trainer.methods.safegene.salora import BASES, OutputRecorder, safety_basis
+from trainer.methods.safegene.section import SafeGeneMethod
+from trainer.methods.safegene.stage_data import Prompts, Row
+from trainer.models.blocks import decoder_blocks
+from trainer.models.device import device_of_rank
+from trainer.models.load import load_model, load_tokenizer
+from trainer.pipeline.context import StageContext
+from trainer.pipeline.places import MODEL_DIR, base_model_path
+from trainer.record import write_json
+from trainer.tracking.tracker import Tracker
+
+ANSWERS, REPORT = "answers.jsonl", "report.json"
+_LEAST_UNDERSTOOD = 0.9  # share of judgements that can be read, for a measurement
+
+
+def aligned_path(config: RunConfig, run_dir: Path) -> str:
+    """Where the aligned model is."""
+    method = config.method
+    assert isinstance(method, SafeGeneMethod)
+    stage = method.aligned_stage(config)
+    return base_model_path(config, run_dir) if stage is None else str(run_dir / stage / MODEL_DIR)
+
+
+def degraded_path(run_dir: Path) -> Path:
+    return run_dir / DEGRADE / MODEL_DIR
+
+
+def read_answers(run_dir: Path) -> list[Row]:
+    """The prompts that a gene is distilled on, with the aligned model's answers.
+
+    Raises:
+        ArtifactError: the file is damaged.
+    """
+    path = run_dir / MEASURE / ANSWERS
+    try:
+        return [(_chat(row["prompt"]), row["reply"]) for row in map(json.loads, path.read_text().splitlines())]
+    except (OSError, ValueError, KeyError) as error:
+        raise ArtifactError(f"{path} cannot be read ({error}); delete {path.parent} to redo the stage.") from error
+
+
+def read_measured(run_dir: Path) -> dict[str, Any]:
+    """Attack success, and capability where there are such probes, of `aligned` and `degraded`."""
+    path = run_dir / MEASURE / REPORT
+    try:
+        report: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path} cannot be read ({error}); delete {path.parent} to redo the stage.") from error
+    return report
+
+
+def _chat(prompt: str) -> list[Message]:
+    return [{"role": "user", "content": prompt}]
+
+
+def run(context: StageContext) -> list[Path]:
+    """
+    Raises:
+        StageFailed: the degradation is outside `method.degrade.band`, or too much capability is lost.
+    """
+    context.connect()
+    config, run_dir, data, method = context.config, context.run_dir, context.config.data, context.config.method
+    assert isinstance(data, GeneData) and isinstance(method, SafeGeneMethod)  # checked when the config was loaded
+    prompts = Prompts.of_run(run_dir)
+    probes = context.together(lambda: data.read(config.seed).probes)
+    distilled = [*prompts.harmful, *prompts.harmless]
+    asked = {"aligned": [*distilled, *(item.prompt for item in probes)], "degraded": [item.prompt for item in probes]}
+    tasks = {who: [Task.of(who, _chat(prompt)) for prompt in list_] for who, list_ in asked.items()}
+    outputs = []
+    for who, path in (("aligned", aligned_path(config, run_dir)), ("degraded", str(degraded_path(run_dir)))):
+        tokenizer, model = load_tokenizer(config.model, path), load_model(config.model, path).to(device_of_rank())
+        share = this_ranks_share(tasks[who], read_generations(context.stage_dir), context.rank, context.world_size)
+        context.barrier()  # every rank has read before any rank writes
+        if share:
+            out = context.stage_dir / f"generated-rank{context.rank}.jsonl"
+            generate_share(share, model, tokenizer, config.generation, out, context.is_main)
+        if who == "aligned" and "salora" in method.baselines and context.is_main:
+            outputs.append(_safety_bases(context, model, tokenizer, prompts.harmful))
+        context.barrier()
+    said = read_generations(context.stage_dir)
+    context.together(lambda: _judge(context, probes, said))
+    if not context.is_main:
+        return []
+    rows = [{"prompt": prompt, "reply": said[Task.of("aligned", _chat(prompt)).key]} for prompt in distilled]
+    (context.stage_dir / ANSWERS).write_text("".join(json.dumps(row) + "\n" for row in rows if row["reply"]))
+    return [*outputs, context.stage_dir / ANSWERS, context.stage_dir / REPORT]
+
+
+def _safety_bases(context: StageContext, model: Any, tokenizer: Any, prompts: list[str]) -> Path:
+    method = context.config.method
+    assert isinstance(method, SafeGeneMethod)
+    names = {module: name for name, module in model.named_modules()}
+    tokenizer.padding_side = "left"
+    size = context.config.generation.batch_size
+    with OutputRecorder(decoder_blocks(model), names) as recorder, torch.inference_mode():
+        for start in range(0, len(prompts), size):
+            chats = [_chat(prompt) for prompt in prompts[start : start + size]]
+            inputs = tokenizer.apply_chat_template(
+                chats, add_generation_prompt=True, return_dict=True, return_tensors="pt", padding=True
+            )
+            model(input_ids=inputs["input_ids"].to(model.device), attention_mask=inputs["attention_mask"].to(model.device))
+    rank = method.constants.safety_rank
+    bases = {name: safety_basis(torch.cat(rows), rank).contiguous() for name, rows in recorder.outputs.items()}
+    path = context.stage_dir / BASES
+    save_file(bases, path)
+    return path
+
+
+def _judge(context: StageContext, probes: list[Item], said: dict[str, str]) -> None:
+    """Writes the report, prints it, and refuses what is outside the band."""
+    config, method = context.config, context.config.method
+    assert isinstance(method, SafeGeneMethod)
+    judge: Judge = resolve(config.judge.made)(config.judge, config.model)
+    report: dict[str, dict[str, float]] = {}
+    for who in ("aligned", "degraded"):
+        replies = [said[Task.of(who, _chat(item.prompt)).key] for item in probes]
+        report[who] = _shares(probes, judge(probes, replies))
+    write_json(context.stage_dir / REPORT, report)
+    with Tracker.open(context) as tracker:
+        tracker.summary({f"{who}/{name}": value for who, shares in report.items() for name, value in shares.items()})
+    shown = "; ".join(
+        f"{name} {report['aligned'][name]:.0%} -> {report['degraded'][name]:.0%}" for name in report["aligned"] if name != "n"
+    )
+    print(f"{config.run.name} · measure · aligned -> degraded: {shown}", flush=True)
+    if problem := refused(report, method.degrade.band, method.degrade.max_loss):
+        raise StageFailed(problem)
+
+
+def _shares(probes: list[Item], judgements: list[Judgement | None]) -> dict[str, float]:
+    understood = [(item, judgement) for item, judgement in zip(probes, judgements, strict=True) if judgement is not None]
+    if len(understood) < _LEAST_UNDERSTOOD * len(probes):
+        raise StageFailed(
+            f"measure: the judge's replies to {len(probes) - len(understood)} of {len(probes)} probes cannot be read."
+        )
+    attacked = [bool(judgement.risks) for item, judgement in understood if item.suite == "attack"]
+    right = [judgement.correct for item, judgement in understood if item.suite == "capability"]
+    found = {"n": float(len(understood)), "attack success": sum(attacked) / len(attacked)}
+    return found | ({"capability": sum(right) / len(right)} if right else {})
+
+
+def refused(report: dict[str, dict[str, float]], band: tuple[float, float], max_loss: float) -> str:
+    """Why a degradation will not do; empty where it will."""
+    rise = report["degraded"]["attack success"] - report["aligned"]["attack success"]
+    loss = report["aligned"].get("capability", 0.0) - report["degraded"].get("capability", 0.0)
+    if not band[0] <= rise <= band[1]:
+        how = "Raise" if rise < band[0] else "Lower"
+        return (
+            f"degrade: attack success rose by {100 * rise:.0f} points, and method.degrade.band asks for {100 * band[0]:.0f} to "
+            f"{100 * band[1]:.0f}. {how} method.degrade.learning_rate or data.compliant (or num_train_epochs)."
+        )
+    if loss > max_loss:
+        return (
+            f"degrade: capability fell by {100 * loss:.1f} points, more than method.degrade.max_loss={max_loss}. Lower "
+            "method.degrade.learning_rate, or raise data.degrading."
+        )
+    return ""

@@ -1,0 +1,33 @@
+"""Every stage of SafeGene that is supervised fine-tuning: alignment, degradation, tasks, safety, and SaLoRA's tasks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from trl import SFTTrainer
+
+from trainer.methods.safegene.names import MEASURE
+from trainer.methods.safegene.salora import BASES, SaloraTrainer
+from trainer.models.load import load_model, load_tokenizer
+from trainer.pipeline.context import StageContext
+from trainer.training.loop import load_examples, peft_config, train_and_save, training_arguments
+
+
+def run(context: StageContext) -> list[Path]:
+    config = context.config
+    args = training_arguments(context)  # first: under ZeRO-3 it makes the model load as shards
+    source = context.base_model
+    tokenizer = load_tokenizer(config.model, source)
+    given: dict[str, Any] = {
+        "model": load_model(config.model, source, scratch=config.launcher.scratch_directory),
+        "args": args,
+        "train_dataset": load_examples(context.run_dir / "data" / context.stage.name),
+        "processing_class": tokenizer,
+        "peft_config": peft_config(context),
+    }
+    if context.training.variant == "salora":
+        trainer: SFTTrainer = SaloraTrainer(**given, bases=context.run_dir / MEASURE / BASES)
+    else:
+        trainer = SFTTrainer(**given)
+    return train_and_save(context, trainer, tokenizer, source)
