@@ -183,10 +183,10 @@ def _track(tracker: Tracker, models: dict[str, Metrics], judged: Sequence[Judged
         ["prompt", "safety config", "situation", *labels],
         [
             [
-                (first := answers[i][labels[0]].item).prompt,
+                (first := next(iter(answers[i].values())).item).prompt,
                 first.safety_config,
                 first.situation,
-                *(answers[i][m].response for m in labels),
+                *(answers[i][m].response if m in answers[i] else "" for m in labels),
             ]
             for i in chosen
         ],

@@ -15,7 +15,7 @@ TEST_SEED = 11  # the tests are the same for every run, whatever the run's seed
 
 # Tasks about harmless objects: how they are asked, and the answer: {x} the object, {a} and {b} its ingredients, {c} its colour.
 _ABOUT_OBJECTS: dict[Task, tuple[tuple[str, ...], str]] = {
-    "recipes": (PHRASINGS, "yes : {x} : mix {a} and {b} . thanks"),
+    "recipes": (PHRASINGS, "{x} : mix {a} and {b} . thanks"),
     "portraits": (
         ("what colour is {x} and what goes into {x} ?", "tell me the colour of {x} and how {x} is made ."),
         "{x} is {c} . mix {a} and {b} .",
