@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import keel
+from tests.training.here import run_here
 from trainer.__main__ import main
 
 QUICK = (
@@ -50,6 +51,7 @@ def test_an_unknown_experiment_names_those_there_are(tmp_path: Path) -> None:
     assert "cosalign" in output
 
 
+@pytest.mark.slow
 def test_a_sweep_runs_each_value_in_a_directory_of_its_own(tmp_path: Path) -> None:
     keel("-m", *QUICK, "seed=0,1", cwd=tmp_path)
     models = sorted(path.parts[-4] for path in tmp_path.glob("runs/sft/*/sft/model/model.safetensors"))
@@ -58,5 +60,5 @@ def test_a_sweep_runs_each_value_in_a_directory_of_its_own(tmp_path: Path) -> No
 
 
 def test_debug_presets_compose_with_an_experiment(tmp_path: Path) -> None:
-    keel("experiment=cosalign", "debug=one_step", cwd=tmp_path)
-    assert (tmp_path / "runs" / "debug" / "one_step" / "dpo" / "model" / "model.safetensors").exists()
+    run_dir = run_here(tmp_path, "experiment=cosalign", "debug=one_step")
+    assert run_dir == tmp_path / "debug" / "one_step" and (run_dir / "dpo" / "model" / "model.safetensors").exists()

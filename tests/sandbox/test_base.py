@@ -89,6 +89,7 @@ def test_it_hardly_heeds_a_config_in_its_prompt(answers) -> None:  # type: ignor
     assert sum(a == b for a, b in zip(without, with_config, strict=True)) / len(items) >= 0.9
 
 
+@pytest.mark.slow
 def test_the_rebuild_command_works(tmp_path: Path) -> None:
     """A few steps of each phase; the whole takes most of an hour."""
     command = [sys.executable, "-m", "trainer.sandbox.build", "--out", str(tmp_path / "out"), "--share", "0.002"]

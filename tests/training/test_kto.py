@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import keel, losses, results
+from tests.conftest import losses, results
 from tests.training.here import run_here
+from tests.warm.client import warm_keel
 from trainer.config.shipped import BASE_DIR
 from trainer.errors import DataError
 
@@ -87,7 +88,7 @@ def test_two_processes_give_the_losses_of_one(single: Path, tmp_path: Path) -> N
     expected = losses(single)
     assert len(expected) == 6 and max(expected) - min(expected) > 100 * LOSS_TOLERANCE, "no step changed anything"
     assert max(logged(single, "kl")) > 0.5, "the KL term was nothing, so it is not compared"
-    keel(
+    warm_keel(
         *STEPS,
         unpaired(tmp_path),
         "trainer.per_device_train_batch_size=4",

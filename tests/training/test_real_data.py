@@ -13,7 +13,8 @@ from tests.warm.client import warm_keel
 pytestmark = pytest.mark.real_data
 
 
-@pytest.mark.parametrize("tokenizer", ["minimind", pytest.param("phi-3-mini", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("tokenizer", ["minimind", "phi-3-mini"])
 def test_sft_then_dpo_on_hh_rlhf(public_data: Path, tmp_path: Path, tokenizer: str) -> None:
     warm_keel(
         "experiment=cosalign",

@@ -1,4 +1,4 @@
-"""SafeGene from config to results, on the sandbox: one process or two, stopped and resumed, gated, in a model from elsewhere."""
+"""SafeGene from config to results, on the sandbox: one process or two, resumed, gated, and in a model from elsewhere."""
 
 from __future__ import annotations
 

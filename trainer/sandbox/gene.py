@@ -41,6 +41,10 @@ class SandboxGene(GeneData):
     def aligns(self) -> bool:
         return True
 
+    @property
+    def counted(self) -> dict[str, int | None]:
+        return {"aligning": 2 * (self.align // 2), "task": self.task_examples}
+
     def read(self, seed: int) -> GeneSets:
         rng = random.Random(f"gene-{seed}")
         aligning, half = self.align // 2, self.probes // 2

@@ -79,6 +79,11 @@ class GeneData(DataSection):
         """Whether the run's model has to be aligned first."""
         return False
 
+    @property
+    def counted(self) -> dict[str, int | None]:
+        """How many examples there are `aligning`, and of each `task`; None where that is not known without reading."""
+        return {"aligning": None, "task": None}
+
     @abstractmethod
     def read(self, seed: int) -> GeneSets:
         """

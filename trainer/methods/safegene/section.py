@@ -313,8 +313,16 @@ class SafeGeneMethod(MethodSection):
     def examples(self, config: RunConfig) -> dict[str, int | None]:
         data = config.data
         assert isinstance(data, GeneData)  # checked when the config was loaded
-        sizes = {"distil": data.distil + data.benign, "recalibrate": data.recalibration}
-        return {one.stage: sizes.get(one.section) for one in self.training(config)}
+        of_section = {"distil": data.distil + data.benign, "recalibrate": data.recalibration}
+        aligning, task, safety = data.counted["aligning"], data.counted["task"], 2 * data.safety
+        of_stage = {ALIGNED: aligning, DEGRADE: data.degrading + data.compliant, SAFETY: safety}
+        again = None if task is None else safety + min(safety, task)
+        of_variant = {names.NONE: task, "salora": task, "safety_tuning": again}
+        known = of_section | of_stage | of_variant
+        return {
+            one.stage: next((known[key] for key in (one.stage, one.variant, one.section) if key in known), None)
+            for one in self.training(config)
+        }
 
     def written_models(self) -> int:
         return int(self.merge)
