@@ -19,6 +19,7 @@ from trainer.data.formats.cosalign import from_cosalign
 from trainer.data.formats.preference import from_preference
 from trainer.data.formats.transcripts import from_transcripts, parse_transcript
 from trainer.data.preferences import Preference, Preferences, dpo_examples, sft_examples
+from trainer.kinds import FORMATS
 from trainer.sandbox.candidates import synthesise
 
 HH_RLHF = Path(__file__).parents[2].parent / "shared" / "data" / "hh_rlhf"
@@ -245,11 +246,18 @@ def test_the_files_of_a_directory_are_read_in_the_order_of_their_names(tmp_path:
 
 
 @pytest.mark.parametrize(("limit", "expected"), [(1, 1), (3, 3), (5, 5), (99, 5), (None, 5)])
-def test_a_limit_takes_the_first_rows(limit: int | None, expected: int, tmp_path: Path) -> None:
+def test_a_limit_draws_rows_and_keeps_their_order(limit: int | None, expected: int, tmp_path: Path) -> None:
     write_jsonl(tmp_path / "f.jsonl", FIVE)
     result = read(tmp_path / "f.jsonl", limit=limit)
-    assert result.pairs == FIVE_PAIRS[:expected]
-    assert result.rows == expected
+    assert result.rows == len(result.pairs) == expected
+    assert result.pairs == [pair for pair in FIVE_PAIRS if pair in result.pairs]
+
+
+def test_a_limit_of_the_sandbox_takes_its_first_rows() -> None:
+    """They are shuffled when they are made."""
+    made: Any = FORMATS["sandbox_mix"]
+    whole, cut = (made(format="sandbox_mix", prompts=12, limit=limit).read(0).pairs for limit in (None, 5))
+    assert cut == whole[:5]
 
 
 def test_a_file_that_was_edited_is_read_anew(tmp_path: Path) -> None:

@@ -5,20 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from trainer.config.paths import looks_local
-from trainer.data.files import Located, located, read_rows
+from trainer.data.files import Located, checked, read_rows
 from trainer.errors import DataError
 
 
-def read_source(source: str, split: str) -> list[Located]:
-    """All rows of a path, or of a split of the hub dataset of that name.
+def read_source(source: str, split: str | None) -> list[Located]:
+    """All rows of a file, or of a split of a directory or of the hub dataset of that name; None: there must be just one.
 
     Raises:
         DataError: nothing can be read there.
     """
-    return read_rows(Path(source).expanduser()) if looks_local(source) else hub_rows(source, split)
+    return read_rows(Path(source).expanduser(), split) if looks_local(source) else hub_rows(source, split)
 
 
-def hub_rows(name: str, split: str) -> list[Located]:
+def hub_rows(name: str, split: str | None) -> list[Located]:
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
 
@@ -26,7 +26,11 @@ def hub_rows(name: str, split: str) -> list[Located]:
         dataset = load_dataset(name, split=split)
     except (DatasetsError, OSError, ValueError) as error:
         raise DataError(
-            f"{name}: the hub dataset cannot be had: {error}. Without a network, download it first and give "
-            "data.path=<directory>."
+            f"{name}: the hub dataset cannot be had: {error}. Without a network, download it first and give the path of its "
+            "directory."
         ) from error
-    return located(dataset.to_list(), name)
+    if split is None:
+        if len(dataset) > 1:
+            raise DataError(f"{name}: holds the splits {', '.join(dataset)}; set the key split to the name of one.")
+        (dataset,) = dataset.values()
+    return [checked(row, f"{name}: row {number}") for number, row in enumerate(dataset.to_list(), start=1)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from trainer.data.files import Located
+from trainer.data.files import Located, sample
 from trainer.data.hub import read_source
 from trainer.errors import DataError
 
@@ -20,13 +20,13 @@ def read_instructions(source: str, split: str = "train", limit: int | None = Non
 
     Args:
         source: a path (json, jsonl, csv, parquet, also .gz) or a hub name.
-        split: of the hub dataset.
-        limit: read only this many rows.
+        split: of a directory that holds several, or of the hub dataset.
+        limit: read only this many rows, as `files.sample` draws them.
 
     Raises:
         DataError: nothing can be read, or a row has none of the columns, or its instruction is blank or no text.
     """
-    instructions = [_instruction(row) for row in read_source(source, split)[:limit]]
+    instructions = [_instruction(row) for row in sample(read_source(source, split), limit)]
     distinct = list(dict.fromkeys(instructions))
     if duplicates := len(instructions) - len(distinct):
         print(f"{source}: {len(instructions):,} rows -> {len(distinct):,} instructions; left out {duplicates:,} (duplicate)")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.data.files import Row
+from trainer.data.files import Row, sample
 from trainer.data.hub import read_source
 from trainer.errors import DataError
 
@@ -39,13 +39,13 @@ def read_labelled(
     Args:
         source: a path (json, jsonl, csv, parquet, also .gz) or a hub name.
         parse: (where a row stands, the row) -> what it says, or why it is left out.
-        split: of the hub dataset.
-        limit: read only this many rows.
+        split: of a directory that holds several, or of the hub dataset.
+        limit: read only this many rows, as `files.sample` draws them.
 
     Raises:
         DataError: nothing can be read or nothing is left, or a row lacks a column, or a text or a label is not one.
     """
-    located = read_source(source, split)[:limit]
+    located = sample(read_source(source, split), limit)
     rows: dict[Labelled, None] = {}
     left_out: Counter[str] = Counter()
     for where, row in located:

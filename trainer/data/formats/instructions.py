@@ -47,7 +47,7 @@ class InstructionFiles(InstructionData):
     harmful, harmless: a local file or directory (jsonl, json, csv, parquet, also .gz) or a hub dataset name, with a column
         instruction, prompt, goal or the like.
     prompts: likewise, the harmful prompts to train on; null draws them from `harmful`.
-    split: which split of hub datasets.
+    split: which split of directories that hold several, and of hub datasets.
     """
 
     format: Literal["instructions"]

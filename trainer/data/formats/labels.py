@@ -24,7 +24,8 @@ class LabelledData(DataSection):
     """Prompts and responses with safety labels.
 
     train, validation: rows to train on, and to set the threshold by. A training row whose prompt is in a test set is left out.
-    limit: read only the first rows of each file (of each test set in the sandbox); null is all.
+    limit: read only so many rows: in the sandbox the first of each test set, of each file one from each of as many equal
+        stretches; null is all.
     max_length: longer rows (in tokens, prompt and response, the chat template included) are left out.
     preferences: the pairs that an aligner is trained on, with the keys of a preference dataset.
     """
@@ -62,7 +63,7 @@ class LabelledFiles(LabelledData):
 
     path: to train on: a local file or directory (jsonl, json, csv, parquet, also .gz) or a hub dataset name.
     tests: name -> the same, to test on.
-    split, test_split: of hub datasets.
+    split, test_split: of directories that hold several, and of hub datasets.
     """
 
     path: str | None = None

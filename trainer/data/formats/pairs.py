@@ -12,7 +12,7 @@ from pydantic import Field
 from trainer.config.bases import DataSection
 from trainer.config.paths import looks_local, missing_path
 from trainer.config.section import section
-from trainer.data.files import Located
+from trainer.data.files import Located, sample
 from trainer.data.hub import read_source
 from trainer.data.preferences import Preferences
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 class PreferenceData(DataSection):
     """Preference pairs.
 
-    limit: use only the first rows; null is all.
+    limit: use only so many rows: in the sandbox the first, of files one from each of as many equal stretches, because
+        published files are often sorted; null is all.
     max_prompt_length: the longest prompt to train on, in tokens; null is all that `max_length` leaves room for.
     overlong: what to do with a row whose prompt is longer.
     """
@@ -56,7 +57,7 @@ class PreferenceFiles(PreferenceData):
     """Preference pairs from files.
 
     path: a local file (jsonl, json, csv, parquet, also .gz) or directory, or a hub dataset name.
-    split: which split of a hub dataset.
+    split: which split of a directory that holds several, or of a hub dataset; several joined by `+`.
     """
 
     path: str | None = None
@@ -71,7 +72,7 @@ class PreferenceFiles(PreferenceData):
         """
 
     def read(self, seed: int, on_prompt: Callable[[], object] = lambda: None) -> Preferences:
-        return self.parse(read_source(self.path or "", self.split)[: self.limit])
+        return self.parse(sample(read_source(self.path or "", self.split), self.limit))
 
     @property
     def is_here(self) -> bool:

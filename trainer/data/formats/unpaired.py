@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from trainer.config.paths import looks_local, missing_path
 from trainer.config.section import section
-from trainer.data.files import Located, require_columns
+from trainer.data.files import Located, require_columns, sample
 from trainer.data.formats.replies import UnpairedData
 from trainer.data.hub import read_source
 from trainer.data.messages import prompt_of, reply_of
@@ -26,7 +26,7 @@ class UnpairedFiles(UnpairedData):
     """Columns prompt and completion, each text or chat messages, and label: true (desirable), false, 1 or 0.
 
     path: a local file (jsonl, json, csv, parquet, also .gz) or directory, or a hub dataset name.
-    split: which split of a hub dataset.
+    split: which split of a directory that holds several, or of a hub dataset; several joined by `+`.
     """
 
     format: Literal["unpaired"]
@@ -34,7 +34,7 @@ class UnpairedFiles(UnpairedData):
     split: str = "train"
 
     def read(self, seed: int) -> Replies:
-        return from_unpaired(read_source(self.path or "", self.split)[: self.limit])
+        return from_unpaired(sample(read_source(self.path or "", self.split), self.limit))
 
     @property
     def is_here(self) -> bool:
