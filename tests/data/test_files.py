@@ -13,7 +13,6 @@ import pyarrow.parquet
 import pytest
 
 from trainer.data.files import read_rows, sample
-from trainer.data.instructions import read_instructions
 from trainer.errors import DataError
 
 SEPARATORS = ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\r", "\n", "\r\n"]
@@ -187,4 +186,3 @@ def test_a_limit_on_a_published_file_is_not_its_head(public_data: Path) -> None:
     path = public_data / "strongreject" / "strongreject_dataset.csv"  # sorted by category
     all_of_them = {row["category"] for _, row in read_rows(path)}
     assert {row["category"] for _, row in sample(read_rows(path), 30)} == all_of_them
-    assert len(read_instructions(str(path), limit=30)) == 30

@@ -13,7 +13,7 @@ from trainer.data.hub import read_source
 from trainer.errors import DataError
 
 WORDS = {
-    **dict.fromkeys(("1", "true", "yes", "unsafe", "harmful", "toxic", "flagged"), 1),
+    **dict.fromkeys(("1", "true", "yes", "unsafe", "harmful", "toxic", "flagged", "malicious", "jailbreak"), 1),
     **dict.fromkeys(("0", "false", "no", "safe", "unharmful", "harmless", "benign", "non-toxic"), 0),
 }
 

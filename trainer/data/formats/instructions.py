@@ -11,6 +11,7 @@ from pydantic import Field
 from trainer.config.bases import DataSection
 from trainer.config.paths import missing_path
 from trainer.config.section import section
+from trainer.data.columns import InstructionColumns
 from trainer.data.instructions import read_instructions
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class InstructionFiles(InstructionData):
         instruction, prompt, goal or the like.
     prompts: likewise, the harmful prompts to train on; null draws them from `harmful`.
     split: which split of directories that hold several, and of hub datasets.
+    columns: what their columns are, for each where the usual names do not say it; see `InstructionColumns`.
     """
 
     format: Literal["instructions"]
@@ -55,11 +57,16 @@ class InstructionFiles(InstructionData):
     harmless: str | None = None
     prompts: str | None = None
     split: str = "train"
+    columns: dict[Literal["harmful", "harmless", "prompts"], InstructionColumns] = Field(default_factory=dict)
 
     def read(self, seed: int) -> tuple[list[str], list[str], list[str] | None]:
         assert self.harmful is not None and self.harmless is not None  # checked when the config was loaded
-        prompts = None if self.prompts is None else read_instructions(self.prompts, self.split)
-        return read_instructions(self.harmful, self.split), read_instructions(self.harmless, self.split), prompts
+        harmful, harmless = self._read("harmful", self.harmful), self._read("harmless", self.harmless)
+        return harmful, harmless, None if self.prompts is None else self._read("prompts", self.prompts)
+
+    def _read(self, name: Literal["harmful", "harmless", "prompts"], source: str) -> list[str]:
+        columns, harmful = self.columns.get(name), name != "harmless"
+        return read_instructions(source, harmful=harmful, key=f"data.columns.{name}", split=self.split, columns=columns)
 
     def problems(self, key: str, config: RunConfig, base_dir: Path) -> list[str]:
         problems = []
