@@ -15,7 +15,7 @@ from trainer.config.zero import zero_stage
 from trainer.data.formats.pairs import PreferenceData
 from trainer.data.preferences import dpo_examples, sft_examples
 from trainer.items import IN_CONTEXT, Contender
-from trainer.methods.pairs.lengths import max_prompt_tokens
+from trainer.methods.pairs.lengths import cuts, max_prompt_tokens
 
 if TYPE_CHECKING:
     from trainer.config.depends import Depends
@@ -49,7 +49,8 @@ class PairsMethod(MethodSection):
         assert isinstance(pairs, PreferenceData)  # checked when the config was loaded
         training = self.training(config)
         names = tuple(one.stage for one in training)
-        settings = depends.settings("data", "model", max_prompt_tokens=max_prompt_tokens(config, pairs), stages=names)
+        limits = {"max_prompt_tokens": max_prompt_tokens(config, pairs), "cuts": cuts(config)}
+        settings = depends.settings("data", "model", stages=names, **limits)
         reads = depends.reads("model.", "data.")
         stages = [
             Stage("data", "trainer.methods.pairs.stage:run", depends.start, settings, reads, distributed=False, compared=False)
