@@ -19,6 +19,7 @@ from trainer.data.formats.cosalign import from_cosalign
 from trainer.data.formats.preference import from_preference
 from trainer.data.formats.transcripts import from_transcripts, parse_transcript
 from trainer.data.preferences import Preference, Preferences, dpo_examples, sft_examples
+from trainer.errors import DataError
 from trainer.kinds import FORMATS
 from trainer.sandbox.candidates import synthesise
 
@@ -140,6 +141,13 @@ def test_the_published_cosalign_schema_is_accepted_as_it_is(kind: str, tmp_path:
 def test_the_label_columns_of_cosalign_may_be_absent_or_null() -> None:
     bare = {k: PUBLISHED[k] for k in ("system_prompt", "prompt", "chosen_response", "rejected_response")}
     assert from_cosalign(located([bare, {**PUBLISHED, "spec_i": None}], "here")).pairs == [AS_READ, AS_READ]
+
+
+@pytest.mark.parametrize("label", ["(-Violence-, 1)", "(--, 0)", "-Illegal Drug_Related Activities and Substance Abuse-"])
+def test_both_published_forms_of_a_reply_label_are_read(label: str) -> None:
+    assert from_cosalign(located([{**PUBLISHED, "chosen_cat": label, "rejected_cat": label}], "here")).pairs == [AS_READ]
+    with pytest.raises(DataError, match="chosen_cat: unknown risk category in label '-Violense-'"):
+        from_cosalign(located([{**PUBLISHED, "chosen_cat": "(-Violense-, 1)"}], "here"))
 
 
 def test_cosalign_pairs_without_a_difference_are_left_out_and_counted() -> None:

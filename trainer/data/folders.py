@@ -48,13 +48,7 @@ def data_files(folder: Path, split: str | None) -> list[Path]:
     """
     if (saved := folder / "dataset_dict.json").is_file():
         return [folder / _chosen(folder, json.loads(saved.read_text())["splits"], split, unnamed=False)]
-    inside = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    inside = [path for path in inside if not any(part.startswith((".", "__")) for part in path.parts)]
-    if packed := [path for path in inside if path.suffix in _NOT_READ and kind_of(path.with_suffix(""))]:
-        raise DataError(f"{folder / packed[0]}: {packed[0].suffix} is not read; unpack it, or pack it with gzip.")
-    parts = [_part(path, split) for path in inside if kind_of(path) and path.name not in _METADATA]
-    if not parts:
-        raise DataError(f"{folder}: no data file here; accepted: {', '.join(KINDS)} (and .gz of them).")
+    parts = [_part(path, split) for path in _files_in(folder)]
     if named := list(dict.fromkeys(part.split for part in parts if part.split is not None)):
         chosen = _chosen(folder, named, split, unnamed=any(part.split is None for part in parts))
         parts = [part for part in parts if part.split == chosen]
@@ -64,6 +58,44 @@ def data_files(folder: Path, split: str | None) -> list[Path]:
         raise DataError(f"{folder}: holds several datasets, in {', '.join(groups)}; give the path of one of these folders.")
     _check_complete(folder, [part.path for part in parts])
     return [folder / part.path for part in parts]
+
+
+def all_splits(folder: Path) -> dict[str, list[Path]]:
+    """All data files below a folder, by the names that they would have as splits, in the order of their names.
+
+    Raises:
+        DataError: there is no data.
+        ValueError: `dataset_dict.json` is damaged.
+    """
+    if (saved := folder / "dataset_dict.json").is_file():
+        return {name: [folder / name] for name in json.loads(saved.read_text())["splits"]}
+    found: dict[str, list[Path]] = {}
+    for path in _files_in(folder):
+        found.setdefault(split_name(path), []).append(folder / path)
+    return found
+
+
+def split_name(path: Path) -> str:
+    """What a file would be as a split: its name without what kind of file it is, and without the number of a part."""
+    stem = _stem(Path(path.name))
+    shard = _SHARD.fullmatch(stem)
+    return shard["name"] if shard else stem
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """The data files below a folder, as seen from it, in the order of their names.
+
+    Raises:
+        DataError: there are none, or one is packed in a way that is not read.
+    """
+    inside = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    inside = [path for path in inside if not any(part.startswith((".", "__")) for part in path.parts)]
+    if packed := [path for path in inside if path.suffix in _NOT_READ and kind_of(path.with_suffix(""))]:
+        raise DataError(f"{folder / packed[0]}: {packed[0].suffix} is not read; unpack it, or pack it with gzip.")
+    found = [path for path in inside if kind_of(path) and path.name not in _METADATA]
+    if not found:
+        raise DataError(f"{folder}: no data file here; accepted: {', '.join(KINDS)} (and .gz of them).")
+    return found
 
 
 def _check_complete(folder: Path, paths: Sequence[Path]) -> None:
@@ -94,9 +126,8 @@ def _part(path: Path, asked: str | None) -> _Part:
     if place is not None:
         split: str | None = folders[place]
     else:
-        stem = _stem(Path(path.name))
-        shard = _SHARD.fullmatch(stem)
-        split = shard["name"] if shard else stem
+        split = split_name(path)
+        shard = _SHARD.fullmatch(_stem(Path(path.name)))
         if not (_kinds(split) or (shard and shard["count"])):
             split = None
     return _Part(path, split, "/".join(name for name in folders[:place] if name != "data"))
