@@ -16,10 +16,12 @@ from trainer.config.section import KINDS, Kinds
 from trainer.config.training import SECTIONS
 from trainer.data.formats.aegis import AegisData
 from trainer.data.formats.beavertails import BeavertailsData
+from trainer.data.formats.chat import ChatFiles
 from trainer.data.formats.cosalign import CosalignData
 from trainer.data.formats.instructions import InstructionFiles
 from trainer.data.formats.labelled import AnyLabelledData
 from trainer.data.formats.pairs import PreferenceData
+from trainer.data.formats.pku import PkuData
 from trainer.data.formats.preference import ExplicitData
 from trainer.data.formats.summedits import SummeditsData
 from trainer.data.formats.toxigen import ToxigenData
@@ -54,6 +56,8 @@ FORMATS = {
     "cosalign": CosalignData,
     "transcripts": TranscriptData,
     "preference": ExplicitData,
+    "pku": PkuData,
+    "chat": ChatFiles,
     "instructions": InstructionFiles,
     "sandbox_instructions": SandboxInstructions,
     "sandbox_labelled": SandboxLabelled,

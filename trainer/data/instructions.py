@@ -12,12 +12,13 @@ from trainer.data.columns import InstructionColumns, cell
 from trainer.data.files import Row, text_of
 from trainer.data.hub import read_source
 from trainer.data.labelled import WORDS, label_of, opposite
+from trainer.data.messages import CONTEXTS as BESIDE
+from trainer.data.messages import NO_CONTEXT
 from trainer.errors import DataError
 
 # Case does not count. `goal` stands before `behavior`: JailbreakBench has both, and its Behavior is only a title.
 COLUMNS = ("instruction", "prompt", "goal", "forbidden_prompt", "behavior", "question", "text")
-CONTEXTS = ("input", "context", "contextstring")  # alpaca, dolly, HarmBench
-NO_CONTEXT = ("", "<noinput>")  # what alpaca says in place of an empty one
+CONTEXTS = (*BESIDE, "contextstring")  # alpaca, dolly, HarmBench
 BEFORE = {"contextstring": "\n\n---\n\n"}  # contexts that stand before the instruction, and what stands between
 # Columns whose text belongs to the instruction in a way that nobody can guess.
 UNCLEAR = ("system", "system_prompt", "history", "passage", "document", "article", "choices", "options")

@@ -1,4 +1,4 @@
-"""Data sections that give preference pairs."""
+"""Data sections that give replies to imitate, and preference pairs."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 @section
-class PreferenceData(DataSection):
-    """Preference pairs.
+class DemonstrationData(DataSection):
+    """Prompts with a reply to imitate. Preference pairs are some as well: their chosen replies are.
 
     limit: use only so many rows: in the sandbox the first, of files one from each of as many equal stretches, because
         published files are often sorted; null is all.
@@ -36,7 +36,7 @@ class PreferenceData(DataSection):
 
     @abstractmethod
     def read(self, seed: int, on_prompt: Callable[[], object] = lambda: None) -> Preferences:
-        """The pairs.
+        """The pairs; where there is one reply to a prompt, it is the chosen one.
 
         Args:
             seed: of pairs that are made, not read.
@@ -53,8 +53,13 @@ class PreferenceData(DataSection):
 
 
 @section
-class PreferenceFiles(PreferenceData):
-    """Preference pairs from files.
+class PreferenceData(DemonstrationData):
+    """Preference pairs: every one has a rejected reply as well."""
+
+
+@section
+class DemonstrationFiles(DemonstrationData):
+    """Replies to imitate, from files.
 
     path: a local file (jsonl, json, csv, parquet, also .gz) or directory, or a hub dataset name.
     split: which split of a directory that holds several, or of a hub dataset; several joined by `+`.
@@ -85,3 +90,8 @@ class PreferenceFiles(PreferenceData):
 
     def reads(self) -> dict[str, str | None]:
         return {"path": self.path}
+
+
+@section
+class PreferenceFiles(DemonstrationFiles, PreferenceData):
+    """Preference pairs from files."""

@@ -10,7 +10,7 @@ from trainer.config.section import section
 from trainer.data.files import Located, require_columns, sample
 from trainer.data.formats.replies import UnpairedData
 from trainer.data.hub import read_source
-from trainer.data.messages import prompt_of, reply_of
+from trainer.data.messages import reply_of, request_of
 from trainer.data.replies import Replies, Reply
 from trainer.errors import DataError
 
@@ -23,7 +23,8 @@ LABELS = {"true": True, "1": True, "false": False, "0": False}
 
 @section
 class UnpairedFiles(UnpairedData):
-    """Columns prompt and completion, each text or chat messages, and label: true (desirable), false, 1 or 0.
+    """Columns prompt and completion, each text or chat messages, and label: true (desirable), false, 1 or 0. A system prompt or
+    an input that stands beside the prompt belongs to it.
 
     path: a local file (jsonl, json, csv, parquet, also .gz) or directory, or a hub dataset name.
     split: which split of a directory that holds several, or of a hub dataset; several joined by `+`.
@@ -58,7 +59,9 @@ def from_unpaired(rows: list[Located]) -> Replies:
     require_columns(rows, COLUMNS, "unpaired")
     result = Replies(rows=len(rows))
     for where, row in rows:
-        prompt, completion = prompt_of(row["prompt"], where), reply_of(row["completion"], where, "completion")
+        prompt, completion = request_of(row, where), reply_of(row["completion"], where, "completion")
+        if prompt is None:
+            raise DataError(f"{where}: prompt is empty; remove the row.")
         result.add(Reply(prompt, completion, _desirable(row["label"], where), where))
     return result
 

@@ -12,7 +12,7 @@ from trainer.config.section import section
 from trainer.config.stage import Footprint, Stage, Training, TrlSection
 from trainer.config.training import stage_fields
 from trainer.config.zero import zero_stage
-from trainer.data.formats.pairs import PreferenceData
+from trainer.data.formats.pairs import DemonstrationData, PreferenceData
 from trainer.data.preferences import dpo_examples, sft_examples
 from trainer.items import IN_CONTEXT, Contender
 from trainer.methods.pairs.lengths import cuts, max_prompt_tokens
@@ -46,7 +46,7 @@ class PairsMethod(MethodSection):
 
     def stages(self, config: RunConfig, depends: Depends) -> list[Stage]:
         pairs = config.data
-        assert isinstance(pairs, PreferenceData)  # checked when the config was loaded
+        assert isinstance(pairs, DemonstrationData)  # checked when the config was loaded
         training = self.training(config)
         names = tuple(one.stage for one in training)
         limits = {"max_prompt_tokens": max_prompt_tokens(config, pairs), "cuts": cuts(config)}
@@ -77,7 +77,7 @@ class PairsMethod(MethodSection):
 
     def examples(self, config: RunConfig) -> dict[str, int | None]:
         pairs = config.data
-        assert isinstance(pairs, PreferenceData)  # checked when the config was loaded
+        assert isinstance(pairs, DemonstrationData)  # checked when the config was loaded
         if not pairs.is_here:
             return super().examples(config)
         found = pairs.read(config.seed).pairs

@@ -8,7 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from trainer.config.run import RunConfig
-from trainer.data.formats.pairs import PreferenceData
+from trainer.data.formats.pairs import DemonstrationData
 from trainer.data.preferences import Preferences, dpo_examples, sft_examples
 from trainer.errors import DataError
 from trainer.methods.pairs.datasets import save_dataset, short_enough, that_differ
@@ -22,10 +22,10 @@ PAIRS = "pairs"  # the stage of a method whose `data` is something else
 REPORT = "report.json"
 
 
-def preferences_of(config: RunConfig) -> PreferenceData:
+def preferences_of(config: RunConfig) -> DemonstrationData:
     """The section that says where the pairs come from: the run's data, or a part of it beside labelled texts."""
     pairs = getattr(config.data, "preferences", config.data)
-    assert isinstance(pairs, PreferenceData)  # checked when the config was loaded
+    assert isinstance(pairs, DemonstrationData)  # checked when the config was loaded
     return pairs
 
 
@@ -85,7 +85,7 @@ def _write(config: RunConfig, run_dir: Path, out: Path) -> list[Path]:
     return [out / "pairs.jsonl", out / REPORT]
 
 
-def _read(data: PreferenceData, seed: int) -> Preferences:
+def _read(data: DemonstrationData, seed: int) -> Preferences:
     """The pairs; those that are made, not read, behind a progress bar."""
     if not data.makes_its_own:
         return data.read(seed)
