@@ -34,6 +34,28 @@ class InstructionColumns:
             raise ValueError("name label or safe, not both")
 
 
+@section
+class LabelledColumns:
+    """Columns of labelled texts, where they are not found by their usual names. `a.b` is the entry b of an object a, or the
+    b-th (from 0) of a list.
+
+    prompt, response: the texts. prompt_label, response_label: their labels.
+    label: the label of the response where there is one, else of the prompt. safe: the same, the other way round.
+    threshold: where labels are numbers: from this on a text is flagged (in `safe`: it is not).
+
+    A label is 0 or 1, true or false, a word such as unsafe or safe, or several of these in a list or an object, of which one
+    is enough to flag a text; or a list with the names of what is wrong. Several columns, as [a, b], are several labels.
+    """
+
+    prompt: str | None = None
+    response: str | None = None
+    prompt_label: str | list[str] | None = None
+    response_label: str | list[str] | None = None
+    label: str | list[str] | None = None
+    safe: str | list[str] | None = None
+    threshold: float | None = None
+
+
 def cell(row: Row, column: str, where: str) -> Any:
     """What stands in a column that a config names, also inside objects and lists.
 

@@ -11,7 +11,7 @@ from typing import Any
 from trainer.data.columns import InstructionColumns, cell
 from trainer.data.files import Row, text_of
 from trainer.data.hub import read_source
-from trainer.data.labelled import WORDS, label_of, opposite
+from trainer.data.labelled import WORDS, label_of
 from trainer.data.messages import CONTEXTS as BESIDE
 from trainer.data.messages import NO_CONTEXT
 from trainer.errors import DataError
@@ -27,7 +27,6 @@ LABEL_NAMES = {
     *("label", "labels", "class", "safe", "unsafe", "safety", "benign", "malicious", "flagged", "violation", "refusal"),
     *("harm", "harmful", "harmless", "harmfulness", "toxic", "toxicity", "jailbreak", "jailbreaking", "adversarial"),
 }
-LABEL_VALUES = {word: label for word, label in WORDS.items() if word not in ("1", "0", "true", "false", "yes", "no")}
 XSTEST = ("prompt", "type", "focus")  # unsafe contrasts are of a type contrast_...; later versions also have a label
 
 
@@ -108,9 +107,10 @@ def _instruction(row: Row, where: str, columns: InstructionColumns | None, harmf
     text = _join(_text(row, column, where), "" if context is None else cell(row, context, where), context or "", where)
     if decides is None:
         return text, int(str(row[names["type"]]).startswith("contrast_")) if names.keys() >= set(XSTEST) else None
-    if (label := label_of(cell(row, decides, where), where, decides)) is None:
+    label = label_of(cell(row, decides, where), where, decides, safe=columns.safe is not None)
+    if label is None:
         raise DataError(f"{where}: {decides} is empty; say of every row whether it is harmful, or remove the row.")
-    return text, label if columns.label else opposite(label)
+    return text, label
 
 
 def _text(row: Row, column: str, where: str) -> str:
@@ -147,7 +147,7 @@ def _refuse_unclear(row: Row, where: str, used: set[str], harmful: bool, key: st
                 f"it does not count with {key}.ignore=[{name}]."
             )
         words = re.split(r"[^a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", str(name)).lower())
-        if LABEL_NAMES & set(words) or LABEL_VALUES.get(str(value).strip().lower()) == (not harmful):
+        if LABEL_NAMES & set(words) or WORDS.get(str(value).strip().lower()) == (not harmful):
             raise DataError(
                 f"{where}: the column {name} may be a label that tells harmful rows from harmless ones; name it with "
                 f"{key}.label (1, true or harmful = harmful) or {key}.safe (the other way round), or say that it does not "
