@@ -26,7 +26,7 @@ def write(path: Path, *rows: dict[str, Any]) -> str:
     return str(path)
 
 
-def read(source: str | Path, harmful: bool = True, split: str = "train", **columns: Any) -> list[str]:
+def read(source: str | Path, harmful: bool = True, split: str | None = None, **columns: Any) -> list[str]:
     made: Any = InstructionColumns(**columns) if columns else None
     return read_instructions(str(source), harmful=harmful, key="data.columns.harmful", split=split, columns=made)
 

@@ -220,7 +220,7 @@ def test_the_shapes_in_which_pairs_are_published(row: dict[str, Any], prompt: li
         ([*TALK, assistant("good")], TALK, {}, "last turn is not the assistant's"),
         ([*TALK, assistant("good")], [user("x"), assistant("bad")], {}, "chosen and rejected answer different prompts"),
         ([*TALK, assistant("a")], [*TALK, assistant("b")], {"prompt": "x"}, "the prompt is not in the conversation"),
-        ([assistant("a"), assistant("b")], [assistant("a"), assistant("b")], {}, "the reply is not to a user turn"),
+        ([system("s"), assistant("a")], [system("s"), assistant("b")], {}, "the reply is not to a user turn"),
         ([*TALK, assistant("a")], [*TALK, assistant("a")], {}, "chosen equals rejected"),
     ],
 )

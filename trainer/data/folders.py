@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -82,14 +83,22 @@ def split_name(path: Path) -> str:
     return shard["name"] if shard else stem
 
 
+def files_below(folder: Path) -> list[Path]:
+    """All files below a folder that are not hidden, as seen from it, in the order of their names."""
+    inside: list[Path] = []
+    for root, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith((".", "__"))]
+        inside += [Path(root, name).relative_to(folder) for name in names if not name.startswith((".", "__"))]
+    return sorted(inside)
+
+
 def _files_in(folder: Path) -> list[Path]:
     """The data files below a folder, as seen from it, in the order of their names.
 
     Raises:
         DataError: there are none, or one is packed in a way that is not read.
     """
-    inside = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    inside = [path for path in inside if not any(part.startswith((".", "__")) for part in path.parts)]
+    inside = files_below(folder)
     if packed := [path for path in inside if path.suffix in _NOT_READ and kind_of(path.with_suffix(""))]:
         raise DataError(f"{folder / packed[0]}: {packed[0].suffix} is not read; unpack it, or pack it with gzip.")
     found = [path for path in inside if kind_of(path) and path.name not in _METADATA]
@@ -158,6 +167,6 @@ def _chosen(folder: Path, names: Sequence[str], asked: str | None, unnamed: bool
     several = len(names) > 1
     raise DataError(
         f"{folder}: holds the split{'s' if several else ''} {', '.join(names)}{' and files of none' if unnamed else ''}; it is "
-        f"not clear which is {'meant' if asked is None else asked}. Set the key split (of test sets: test_split) to the name "
-        "of one, or give the path of one file."
+        f"not clear which is {'meant' if asked is None else asked}. Set the key split "
+        "(of test sets: test_split; of prompts: splits.NAME) to the name of one, or give the path of one file."
     )

@@ -63,7 +63,9 @@ def hub_rows(name: str, split: str | None) -> list[Located]:
         raise _not_had(name, error) from error
     if split is None:
         if len(dataset) > 1:
-            raise DataError(f"{name}: holds the splits {', '.join(dataset)}; set the key split to the name of one.")
+            raise DataError(
+                f"{name}: holds the splits {', '.join(dataset)}; set the key split (of prompts: splits.NAME) to one."
+            )
         (dataset,) = dataset.values()
     return _located(dataset, name)
 

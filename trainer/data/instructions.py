@@ -48,7 +48,7 @@ KNOWN = {
 
 
 def read_instructions(
-    source: str, *, harmful: bool, key: str, split: str = "train", columns: InstructionColumns | None = None
+    source: str, *, harmful: bool, key: str, split: str | None = None, columns: InstructionColumns | None = None
 ) -> list[str]:
     """The distinct instructions of a data file, a directory of them, or a hub dataset, in their order.
 
@@ -59,7 +59,7 @@ def read_instructions(
         source: a path (json, jsonl, csv, parquet, also .gz) or a hub name.
         harmful: which of them are meant.
         key: where a config says what the columns of this file are.
-        split: of a directory that holds several, or of the hub dataset.
+        split: of a directory that holds several, or of the hub dataset; None: there must be just one.
         columns: what the columns of this file are; None looks for the usual names.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -11,6 +12,7 @@ from pydantic import Field
 from trainer.config.bases import DataSection
 from trainer.config.paths import missing_path
 from trainer.config.section import section
+from trainer.data.check import unreadable
 from trainer.data.columns import InstructionColumns
 from trainer.data.instructions import read_instructions
 
@@ -64,15 +66,17 @@ class InstructionFiles(InstructionData):
         harmful, harmless = self._read("harmful", self.harmful), self._read("harmless", self.harmless)
         return harmful, harmless, None if self.prompts is None else self._read("prompts", self.prompts)
 
-    def _read(self, name: Literal["harmful", "harmless", "prompts"], source: str) -> list[str]:
-        columns, harmful = self.columns.get(name), name != "harmless"
+    def _read(self, name: str, source: str) -> list[str]:
+        columns = next((columns for named, columns in self.columns.items() if named == name), None)
+        harmful = name != "harmless"
         return read_instructions(source, harmful=harmful, key=f"data.columns.{name}", split=self.split, columns=columns)
 
     def problems(self, key: str, config: RunConfig, base_dir: Path) -> list[str]:
         problems = []
         for name, path in self.reads().items():
             if path is not None:
-                problems += missing_path(f"{key}.{name}", path, base_dir)
+                missing = missing_path(f"{key}.{name}", path, base_dir)
+                problems += missing or unreadable(f"{key}.{name}", path, self, partial(self._read, name, path))
             elif name != "prompts":
                 problems.append(f"{key}.{name}: {key}.format={self.format} needs a file, a directory or a hub name.")
         return problems

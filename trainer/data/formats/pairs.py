@@ -12,6 +12,7 @@ from pydantic import Field
 from trainer.config.bases import DataSection
 from trainer.config.paths import looks_local, missing_path
 from trainer.config.section import section
+from trainer.data.check import unreadable
 from trainer.data.files import Located, sample
 from trainer.data.hub import read_source
 from trainer.data.preferences import Preferences
@@ -86,7 +87,8 @@ class DemonstrationFiles(DemonstrationData):
     def problems(self, key: str, config: RunConfig, base_dir: Path) -> list[str]:
         if self.path is None:
             return [f"{key}.path: {key}.format={self.format} needs a file, a directory or a hub name."]
-        return missing_path(f"{key}.path", self.path, base_dir)
+        missing = missing_path(f"{key}.path", self.path, base_dir)
+        return missing or unreadable(f"{key}.path", self.path, self, lambda: self.read(config.seed))
 
     def reads(self) -> dict[str, str | None]:
         return {"path": self.path}

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from trainer.config.section import section
 from trainer.data.files import Located, Row, require_columns
 from trainer.data.formats.pairs import PreferenceFiles
-from trainer.data.messages import joined, messages_of, reply_of, request_of, system_of
+from trainer.data.messages import ROLES, joined, messages_of, reply_of, request_of, system_of
 from trainer.data.preferences import Preference, Preferences
 from trainer.errors import DataError
 from trainer.items import Message
@@ -41,7 +41,10 @@ def from_preference(rows: list[Located]) -> Preferences:
 
 
 def _is_conversation(value: Any) -> bool:
-    return isinstance(value, list) and len(value) > 1
+    """Whether it holds more than the assistant's reply."""
+    if not isinstance(value, list) or len(value) < 2 or not all(isinstance(message, dict) for message in value):
+        return False
+    return any(ROLES.get(message.get("role", message.get("from"))) != "assistant" for message in value)
 
 
 def _of_replies(row: Row, where: str) -> Preference:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from trainer.config.paths import looks_local, missing_path
 from trainer.config.section import section
+from trainer.data.check import unreadable
 from trainer.data.files import Located, require_columns, sample
 from trainer.data.formats.replies import UnpairedData
 from trainer.data.hub import read_source
@@ -44,7 +45,8 @@ class UnpairedFiles(UnpairedData):
     def problems(self, key: str, config: RunConfig, base_dir: Path) -> list[str]:
         if self.path is None:
             return [f"{key}.path: {key}.format={self.format} needs a file, a directory or a hub name."]
-        return missing_path(f"{key}.path", self.path, base_dir)
+        missing = missing_path(f"{key}.path", self.path, base_dir)
+        return missing or unreadable(f"{key}.path", self.path, self, lambda: self.read(config.seed))
 
     def reads(self) -> dict[str, str | None]:
         return {"path": self.path}

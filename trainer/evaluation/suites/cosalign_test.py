@@ -14,6 +14,7 @@ from trainer.config.paths import missing_path
 from trainer.config.section import section
 from trainer.cosa.safety_config import render_safety_config
 from trainer.cosa.taxonomy import COSA, OTHER_HARMS
+from trainer.data.check import unreadable
 from trainer.data.files import Row
 from trainer.data.hub import read_splits
 from trainer.errors import DataError
@@ -57,7 +58,8 @@ class CosalignTestEvaluation(SuiteSection):
     def problems(self, config: RunConfig, base_dir: Path) -> list[str]:
         if self.path is None:
             return ["evaluation.path: evaluation.benchmark=cosalign_test needs its file, directory or hub name."]
-        return missing_path("evaluation.path", self.path, base_dir)
+        missing = missing_path("evaluation.path", self.path, base_dir)
+        return missing or unreadable("evaluation.path", self.path, self, self.items)
 
     def reads(self) -> dict[str, str | None]:
         return {"path": self.path}
