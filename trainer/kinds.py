@@ -29,6 +29,7 @@ from trainer.data.formats.transcripts import TranscriptData
 from trainer.data.formats.unpaired import UnpairedFiles
 from trainer.evaluation.judges.section import ModelJudgeSection
 from trainer.evaluation.suites.cosalign_test import CosalignTestEvaluation
+from trainer.evaluation.suites.cosapien import CosapienEvaluation
 from trainer.evaluation.suites.prompts import PromptsEvaluation
 from trainer.methods.cosalign.section import CosalignMethod
 from trainer.methods.dpo.section import DpoMethod
@@ -73,6 +74,7 @@ SUITES = {
     "sandbox": SandboxEvaluation,
     "sandbox_safety": SandboxSafetyEvaluation,
     "cosalign_test": CosalignTestEvaluation,
+    "cosapien": CosapienEvaluation,
     "prompts": PromptsEvaluation,
     "guardrails": GuardrailEvaluation,
 }

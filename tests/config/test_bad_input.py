@@ -108,7 +108,7 @@ BAD_CONFIGS = [
     ("data=preference", r"data\.path: data\.format=preference needs a file, a directory or a hub name"),
     ("data=preference data.path=./no/such.jsonl", r"data\.path: \./no/such\.jsonl does not exist"),
     ("data.path=./some.jsonl", r"data\.path: data\.format=sandbox has no such key; remove it, or choose one that has it"),
-    ("evaluation=cosalign_test", r"evaluation\.path: evaluation\.benchmark=cosalign_test needs the file with its prompts"),
+    ("evaluation=cosalign_test", r"evaluation\.path: evaluation\.benchmark=cosalign_test needs its file, directory or"),
     ("judge=model", r"judge\.path: judge=model needs the judge's model directory or hub name"),
     # where the run is written
     ("run.name=../evil", r"run\.name: '\.\./evil' must be a plain name: "),

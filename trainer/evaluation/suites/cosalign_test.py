@@ -99,10 +99,11 @@ def cosalign_test_items(source: str | Path, prompts_per_config: int | None, seed
                 situation=situation,
             )
         )
-    return [item for name, items in by_config.items() for item in _drawn(items, prompts_per_config, f"{seed}/{name}")]
+    return [item for name, items in by_config.items() for item in drawn(items, prompts_per_config, f"{seed}/{name}")]
 
 
-def _drawn(items: list[Item], count: int | None, seed: str) -> list[Item]:
+def drawn(items: list[Item], count: int | None, seed: str) -> list[Item]:
+    """So many of the items at random, in their order; None keeps all."""
     if count is None or count >= len(items):
         return items
     return [items[index] for index in sorted(random.Random(seed).sample(range(len(items)), count))]
