@@ -104,6 +104,39 @@ def test_what_is_not_clear_is_asked(files: list[str], split: str | None, message
         read_rows(folder(tmp_path, *files), split)
 
 
+CARD = """---
+license: mit
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: first/*.jsonl
+  - split: held_out
+    path: [second/a.jsonl, second/c.jsonl]
+---
+# Card
+"""
+
+
+def test_the_card_says_which_files_are_which_split(tmp_path: Path) -> None:
+    folder(tmp_path, "first/a.jsonl", "first/b.jsonl", "second/a.jsonl", "second/b.jsonl", "second/c.jsonl")
+    (tmp_path / "README.md").write_text(CARD)
+    assert read(tmp_path, "train") == ["first/a.jsonl", "first/b.jsonl"]
+    assert read(tmp_path, "held_out") == ["second/a.jsonl", "second/c.jsonl"]
+    with pytest.raises(DataError, match="holds the splits train, held_out; it is not clear which is test"):
+        read_rows(tmp_path, "test")
+    (tmp_path / "README.md").write_text(CARD.replace("  data_files:\n", "  data_files: second/b.jsonl\n- data_files:\n"))
+    with pytest.raises(DataError, match=r"its README\.md names several datasets with a split train"):
+        read_rows(tmp_path, "train")
+
+
+@pytest.mark.parametrize("card", ["# Card", "---\nlicense: mit\n---\n", "---\n{\n---\n", "---\nconfigs: 3\n---\n"])
+def test_a_card_that_says_nothing_of_files_changes_nothing(card: str, tmp_path: Path) -> None:
+    folder(tmp_path, "train.jsonl", "test.jsonl")
+    (tmp_path / "README.md").write_text(card)
+    assert read(tmp_path, "train") == ["train.jsonl"]
+
+
 def dataset(name: str, rows: int = 2) -> datasets.Dataset:
     return datasets.Dataset.from_dict({"a": [f"{name} {i}" for i in range(rows)]})
 

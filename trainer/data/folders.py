@@ -7,8 +7,10 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
+from trainer.data.card import splits_on_card
 from trainer.data.readers import KINDS, kind_of
 from trainer.errors import DataError
 
@@ -38,7 +40,8 @@ def data_files(folder: Path, split: str | None) -> list[Path]:
 
     A file's split is the name of a folder around it (`train/0.jsonl`) or its own (`train.jsonl`, `harmless_val.json`,
     `data/test-00000-of-00002.parquet`). A name that differs by more than a number is another split (`train_sft`,
-    `train_prefs`). Where no file names one, the files of the folder are one dataset.
+    `train_prefs`). Where no file names one, the files of the folder are one dataset. The folder's README.md goes first, where
+    it says which files are which split, as on the hub.
 
     Args:
         split: the full name, or train, validation or test where one split only is of that kind; None: there must be just one.
@@ -49,7 +52,11 @@ def data_files(folder: Path, split: str | None) -> list[Path]:
     """
     if (saved := folder / "dataset_dict.json").is_file():
         return [folder / _chosen(folder, json.loads(saved.read_text())["splits"], split, unnamed=False)]
-    parts = [_part(path, split) for path in _files_in(folder)]
+    files = _files_in(folder)
+    on_card = {name: _matching(files, patterns) for name, patterns in splits_on_card(folder).items()}
+    if here := {name: found for name, found in on_card.items() if found}:
+        return [folder / path for path in here[_chosen(folder, list(here), split, unnamed=False)]]
+    parts = [_part(path, split) for path in files]
     if named := list(dict.fromkeys(part.split for part in parts if part.split is not None)):
         chosen = _chosen(folder, named, split, unnamed=any(part.split is None for part in parts))
         parts = [part for part in parts if part.split == chosen]
@@ -59,6 +66,10 @@ def data_files(folder: Path, split: str | None) -> list[Path]:
         raise DataError(f"{folder}: holds several datasets, in {', '.join(groups)}; give the path of one of these folders.")
     _check_complete(folder, [part.path for part in parts])
     return [folder / part.path for part in parts]
+
+
+def _matching(files: Sequence[Path], patterns: Sequence[str]) -> list[Path]:
+    return [path for path in files if any(fnmatch(str(path), pattern.removeprefix("./")) for pattern in patterns)]
 
 
 def all_splits(folder: Path) -> dict[str, list[Path]]:
