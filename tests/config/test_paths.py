@@ -38,3 +38,16 @@ def test_the_nearest_name_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "data" / "pairs.jsonl").touch()
     (problem,) = missing_path("data.path", "data/pars.jsonl", tmp_path)
     assert problem.endswith("did you mean data/pairs.jsonl?")
+
+
+@pytest.mark.parametrize(("path", "meant"), [("pairs", "pairs.jsonl"), ("dat/more", "data/more.csv"), ("date/own", "data/own")])
+def test_what_is_nearly_there_is_meant_and_not_the_hub(
+    path: str, meant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data" / "own").mkdir(parents=True)
+    for name in ("pairs.jsonl", "data/more.csv", "gpt2.py"):
+        (tmp_path / name).touch()
+    assert looks_local(path) and not looks_local("gpt2") and not looks_local("dat/other")
+    (problem,) = missing_path("data.path", path, tmp_path)
+    assert problem.endswith(f"did you mean {meant}?")

@@ -12,11 +12,12 @@ import pytest
 
 from trainer.data.formats.aegis import from_aegis
 from trainer.data.formats.beavertails import from_beavertails
-from trainer.data.formats.labelled import LABELS, PROMPTS, RESPONSES, AnyLabelledData, from_labelled
+from trainer.data.formats.labelled import LABELS, PROMPTS, RESPONSES, from_labelled
 from trainer.data.formats.summedits import from_summedits
 from trainer.data.formats.toxigen import from_toxigen
 from trainer.data.labelled import Labelled, read_labelled, split
 from trainer.errors import DataError
+from trainer.kinds import FORMATS
 
 PARSERS = {
     "toxigen": from_toxigen,
@@ -174,7 +175,7 @@ def test_of_several_labels_one_is_enough(value: Any, label: int | None, tmp_path
 
 
 def parse_with(**columns: Any) -> Any:
-    cls: Any = AnyLabelledData
+    cls: Any = FORMATS["labelled"]
     return cls(format="labelled", columns=columns).parse
 
 
@@ -197,6 +198,8 @@ def parse_with(**columns: Any) -> Any:
             Labelled("a", "b", 0, 1),
         ),
         ({"text": "a", "label": 1, "mine": 0}, {"label": "mine"}, Labelled("a", None, 0)),
+        ({"instruction": "a", "input": "b", "label": 1}, {}, Labelled("a\n\nb", None, 1)),
+        ({"text": "a", "page": "b", "label": 1}, {"context": "page"}, Labelled("a\n\nb", None, 1)),
     ],
 )  # fmt: skip
 def test_columns_that_a_config_names(row: dict[str, Any], columns: dict[str, Any], expected: Labelled, tmp_path: Path) -> None:

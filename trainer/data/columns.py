@@ -39,7 +39,8 @@ class LabelledColumns:
     """Columns of labelled texts, where they are not found by their usual names. `a.b` is the entry b of an object a, or the
     b-th (from 0) of a list.
 
-    prompt, response: the texts. prompt_label, response_label: their labels.
+    prompt, response: the texts. context: what the prompt speaks of, such as alpaca's input.
+    prompt_label, response_label: their labels.
     label: the label of the response where there is one, else of the prompt. safe: the same, the other way round.
     threshold: where labels are numbers: from this on a text is flagged (in `safe`: it is not).
 
@@ -48,6 +49,7 @@ class LabelledColumns:
     """
 
     prompt: str | None = None
+    context: str | None = None
     response: str | None = None
     prompt_label: str | list[str] | None = None
     response_label: str | list[str] | None = None

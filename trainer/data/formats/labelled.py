@@ -12,6 +12,7 @@ from trainer.data.columns import LabelledColumns, cell
 from trainer.data.files import Row
 from trainer.data.formats.labels import LabelledFiles
 from trainer.data.labelled import Labelled, label_of, labelled, text_or_empty, worst
+from trainer.data.messages import CONTEXTS, NO_CONTEXT
 from trainer.errors import DataError
 
 # The usual names in the `labelled` format; case does not count. The first that a row has is read.
@@ -59,7 +60,12 @@ def from_labelled(where: str, row: Row, columns: LabelledColumns | None = None) 
             f"{', '.join(PROMPT_LABELS + RESPONSE_LABELS + LABELS)} (1 = to be flagged), or {' or '.join(SAFE_LABELS)}; or say "
             "what they are with data.columns."
         )
-    prompt = text_or_empty(cell(row, prompt_column, where), where, prompt_column)
+    context = columns.context or usual(CONTEXTS)
+    prompt = "\n\n".join(
+        text
+        for name in (prompt_column, context)
+        if name is not None and (text := text_or_empty(cell(row, name, where), where, name)) and text not in NO_CONTEXT
+    )
     response = "" if response_column is None else text_or_empty(cell(row, response_column, where), where, response_column)
     prompt_label, response_label = label(columns.prompt_label, PROMPT_LABELS), label(columns.response_label, RESPONSE_LABELS)
     one_label = label(columns.label, LABELS)
