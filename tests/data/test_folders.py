@@ -62,6 +62,8 @@ H4 = [
         (["train/0.jsonl", "train/1.jsonl", "test/0.jsonl"], "train", ["train/0.jsonl", "train/1.jsonl"]),
         (["data/30k_train/x.json", "data/30k_test/x.json"], "30k_test", ["data/30k_test/x.json"]),
         (["odd/x.json", "even/x.json"], "odd", ["odd/x.json"]),
+        (["train/a-00000-of-00001.json", "train/b-00000-of-00001.json", "x.json"], "train",
+         ["train/a-00000-of-00001.json", "train/b-00000-of-00001.json"]),
         (["train_0.json", "train_1.json", "test_0.json"], "train", ["train_0.json", "train_1.json"]),
         (["train-part-0.json", "train-part-1.json"], "train", ["train-part-0.json", "train-part-1.json"]),
         (["train.jsonl", "dataset_infos.json", "README.md", ".cache/train.jsonl", "config.json"], "train", ["train.jsonl"]),

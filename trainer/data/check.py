@@ -27,7 +27,8 @@ def unreadable(key: str, source: str, section: object, read: Callable[[], object
     path = Path(source).expanduser()
     if not looks_local(source) or not path.exists():
         return []
-    files = [(path / file).stat() for file in (files_below(path) if path.is_dir() else [Path()])]
+    inside = [path / file for file in files_below(path)] if path.is_dir() else [path]
+    files = [file.stat() for file in inside if file.exists()]  # a link to nothing is found where it is read
     seen = (key, repr(section), *((file.st_ino, file.st_mtime_ns, file.st_size) for file in files))
     if seen in _sound or sum(file.st_size for file in files) > MOST:
         return []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -55,7 +56,9 @@ def data_files(folder: Path, split: str | None) -> list[Path]:
     files = _files_in(folder)
     on_card = {name: _matching(files, patterns) for name, patterns in splits_on_card(folder).items()}
     if here := {name: found for name, found in on_card.items() if found}:
-        return [folder / path for path in here[_chosen(folder, list(here), split, unnamed=False)]]
+        paths = here[_chosen(folder, list(here), split, unnamed=False)]
+        _check_complete(folder, paths)
+        return [folder / path for path in paths]
     parts = [_part(path, split) for path in files]
     if named := list(dict.fromkeys(part.split for part in parts if part.split is not None)):
         chosen = _chosen(folder, named, split, unnamed=any(part.split is None for part in parts))
@@ -124,14 +127,16 @@ def _check_complete(folder: Path, paths: Sequence[Path]) -> None:
         DataError: a file is there in two forms, or one of a numbered series is missing.
     """
     forms: dict[str, Path] = {}
+    families = Counter((path.parent, split_name(path)) for path in paths)
     for path in paths:
         if (other := forms.setdefault(_stem(path), path)) != path:
             raise DataError(f"{folder}: {other} and {path} look like the same rows twice; remove one of them.")
         shard = _SHARD.fullmatch(_stem(Path(path.name)))
-        if shard and shard["count"] and int(shard["count"]) != len(paths):
+        here = families[path.parent, split_name(path)]
+        if shard and shard["count"] and int(shard["count"]) != here:
             raise DataError(
-                f"{folder}: {path} is one of {int(shard['count'])} files of this name, and here are {len(paths)}; download all "
-                "of them anew, or give the path of one file."
+                f"{folder}: {path} is one of {int(shard['count'])} files of this name, and here are {here}; download all of "
+                "them anew, or give the path of one file."
             )
 
 
