@@ -26,7 +26,7 @@ def write(path: Path, *rows: dict[str, Any]) -> str:
     return str(path)
 
 
-def read(source: str | Path, harmful: bool = True, split: str | None = None, **columns: Any) -> list[str]:
+def read(source: str | Path, harmful: bool | None = True, split: str | None = None, **columns: Any) -> list[str]:
     made: Any = InstructionColumns(**columns) if columns else None
     return read_instructions(str(source), harmful=harmful, key="data.columns.harmful", split=split, columns=made)
 
@@ -88,7 +88,7 @@ def test_a_published_set_with_both_kinds_gives_those_that_are_meant(
     bad: dict[str, Any], good: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = write(tmp_path / "a.jsonl", bad, {**bad, **good})
-    assert (read(source), read(source, harmful=False)) == (["a"], ["b"])
+    assert (read(source), read(source, harmful=False), read(source, harmful=None)) == (["a"], ["b"], ["a", "b"])
     assert "2 rows -> 1 harmless instructions; left out 1 (labelled harmful)" in capsys.readouterr().out
     source = write(tmp_path / "b.jsonl", bad)
     with pytest.raises(DataError, match=r"b\.jsonl: all 1 rows are labelled harmful; give harmless ones"):
@@ -106,7 +106,7 @@ def test_a_column_like_a_label_is_refused_until_it_is_named(column: str, value: 
     source = write(tmp_path / "a.jsonl", {"prompt": "a", column: value})
     with pytest.raises(DataError, match=rf"row 1: the column {column} may be a label .* data\.columns\.harmful\.label"):
         read(source)
-    assert read(source, ignore=[column]) == ["a"]
+    assert read(source, ignore=[column]) == read(source, harmful=None) == ["a"]
 
 
 def test_a_category_that_is_called_like_a_label_is_one_where_it_contradicts(tmp_path: Path) -> None:

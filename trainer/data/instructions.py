@@ -48,7 +48,12 @@ KNOWN = {
 
 
 def read_instructions(
-    source: str, *, harmful: bool, key: str, split: str | None = None, columns: InstructionColumns | None = None
+    source: str,
+    split: str | None = None,
+    *,
+    harmful: bool | None = None,
+    columns: InstructionColumns | None = None,
+    key: str = "columns",
 ) -> list[str]:
     """The distinct instructions of a data file, a directory of them, or a hub dataset, in their order.
 
@@ -57,10 +62,10 @@ def read_instructions(
 
     Args:
         source: a path (json, jsonl, csv, parquet, also .gz) or a hub name.
-        harmful: which of them are meant.
-        key: where a config says what the columns of this file are.
         split: of a directory that holds several, or of the hub dataset; None: there must be just one.
+        harmful: which of them are meant; None: both kinds, and no column like a label is looked for.
         columns: what the columns of this file are; None looks for the usual names.
+        key: where a config says that.
 
     Raises:
         DataError: nothing can be read or nothing is left, a row has none of the columns, its instruction is blank or no text,
@@ -71,25 +76,28 @@ def read_instructions(
     left_out: Counter[str] = Counter()
     for where, row in rows:
         instruction, label = _instruction(row, where, columns, harmful, key)
-        if label is not None and bool(label) != harmful:
+        if None not in (label, harmful) and bool(label) != harmful:
             left_out["labelled harmful" if label else "labelled harmless"] += 1
         elif instruction in found:
             left_out["duplicate"] += 1
         else:
             found[instruction] = None
     if not found:
-        raise DataError(f"{source}: all {len(rows):,} rows are {', '.join(left_out)}; give {_kind(harmful)} ones.")
+        raise DataError(f"{source}: all {len(rows):,} rows are {', '.join(left_out)}; give {_kind(harmful)}ones.")
     if left_out:
         reasons = ", ".join(f"{count:,} ({reason})" for reason, count in left_out.items())
-        print(f"{source}: {len(rows):,} rows -> {len(found):,} {_kind(harmful)} instructions; left out {reasons}")
+        print(f"{source}: {len(rows):,} rows -> {len(found):,} {_kind(harmful)}instructions; left out {reasons}")
     return list(found)
 
 
-def _kind(harmful: bool) -> str:
-    return "harmful" if harmful else "harmless"
+def _kind(harmful: bool | None) -> str:
+    """As an adjective, with the space behind it."""
+    return "" if harmful is None else "harmful " if harmful else "harmless "
 
 
-def _instruction(row: Row, where: str, columns: InstructionColumns | None, harmful: bool, key: str) -> tuple[str, int | None]:
+def _instruction(
+    row: Row, where: str, columns: InstructionColumns | None, harmful: bool | None, key: str
+) -> tuple[str, int | None]:
     """The instruction with its context, and its label where there is one: 1 = harmful."""
     names = {str(name).lower(): str(name) for name in row}
     columns = columns or next((known for those, known in KNOWN.items() if names.keys() >= set(those)), InstructionColumns())
@@ -130,7 +138,7 @@ def _join(text: str, context: object, column: str, where: str) -> str:
     return f"{text}\n\n{context}"
 
 
-def _refuse_unclear(row: Row, where: str, used: set[str], harmful: bool, key: str) -> None:
+def _refuse_unclear(row: Row, where: str, used: set[str], harmful: bool | None, key: str) -> None:
     """
     Raises:
         DataError: a column that is not used looks as if it said what kind of row this is, by its name or because its cell says
@@ -146,6 +154,8 @@ def _refuse_unclear(row: Row, where: str, used: set[str], harmful: bool, key: st
                 f"{where}: the column {name} may belong to the instruction; name it with {key}.context, or say that "
                 f"it does not count with {key}.ignore=[{name}]."
             )
+        if harmful is None:
+            continue
         words = re.split(r"[^a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", str(name)).lower())
         if LABEL_NAMES & set(words) or WORDS.get(str(value).strip().lower()) == (not harmful):
             raise DataError(
