@@ -40,6 +40,8 @@ from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
 from benchmarks.common import Rows, Table, options, publish
 from trainer.config.shipped import BASE_DIR
+from trainer.data.formats.summedits import from_summedits
+from trainer.data.formats.toxigen import from_toxigen
 from trainer.data.labelled import Labelled, read_labelled, split
 from trainer.methods.dsa.adapter_config import AdapterConfig
 from trainer.methods.dsa.base import read
@@ -194,8 +196,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "SummEdits": {"test": 700, "pool": 1400, "few": 200, "many": 1200, "steps": 150},
         }
         encoder, source = AutoModel.from_pretrained(given.encoder), given.encoder
-        toxigen = read_labelled(str(given.toxigen), "toxigen")
-        summedits = [row for file in given.summedits for row in read_labelled(str(file), "summedits")]
+        toxigen = read_labelled(str(given.toxigen), from_toxigen)
+        summedits = [row for file in given.summedits for row in read_labelled(str(file), from_summedits)]
     encoder.eval().requires_grad_(False)
     tokenizer = AutoTokenizer.from_pretrained(source)
     rows: Rows = []

@@ -21,6 +21,7 @@ class Item:
         safety_config: short name of the config, for tables.
         allowed: the categories it allows.
         system: the config in words; empty where none applies.
+        guideline: the config as somebody wrote it, where it names no categories and a response keeps to it or does not.
         demonstrations: (prompt, ideal answer) pairs under the same config, for the few-shot baseline.
         situation: how the prompt stands to the config: `allowed`, `partial`, `disallowed` or `safe`.
         attainable: the product h * s of a perfect answer; None where it is not known.
@@ -35,6 +36,7 @@ class Item:
     safety_config: str = ""
     allowed: frozenset[str] = frozenset()
     system: str = ""
+    guideline: str = ""
     demonstrations: tuple[tuple[str, str], ...] = ()
     situation: str = ""
     attainable: float | None = None

@@ -16,11 +16,13 @@ from trainer.config.section import KINDS, Kinds
 from trainer.config.training import SECTIONS
 from trainer.data.formats.aegis import AegisData
 from trainer.data.formats.beavertails import BeavertailsData
+from trainer.data.formats.chat import ChatFiles
 from trainer.data.formats.cosalign import CosalignData
 from trainer.data.formats.gene import GeneFiles
 from trainer.data.formats.instructions import InstructionFiles
 from trainer.data.formats.labelled import AnyLabelledData
 from trainer.data.formats.pairs import PreferenceData
+from trainer.data.formats.pku import PkuData
 from trainer.data.formats.preference import ExplicitData
 from trainer.data.formats.summedits import SummeditsData
 from trainer.data.formats.toxigen import ToxigenData
@@ -28,6 +30,7 @@ from trainer.data.formats.transcripts import TranscriptData
 from trainer.data.formats.unpaired import UnpairedFiles
 from trainer.evaluation.judges.section import ModelJudgeSection
 from trainer.evaluation.suites.cosalign_test import CosalignTestEvaluation
+from trainer.evaluation.suites.cosapien import CosapienEvaluation
 from trainer.evaluation.suites.prompts import PromptsEvaluation
 from trainer.methods.cosalign.section import CosalignMethod
 from trainer.methods.dpo.section import DpoMethod
@@ -58,6 +61,8 @@ FORMATS = {
     "cosalign": CosalignData,
     "transcripts": TranscriptData,
     "preference": ExplicitData,
+    "pku": PkuData,
+    "chat": ChatFiles,
     "instructions": InstructionFiles,
     "sandbox_instructions": SandboxInstructions,
     "sandbox_labelled": SandboxLabelled,
@@ -76,6 +81,7 @@ SUITES = {
     "sandbox_safety": SandboxSafetyEvaluation,
     "sandbox_tasks": SandboxTasksEvaluation,
     "cosalign_test": CosalignTestEvaluation,
+    "cosapien": CosapienEvaluation,
     "prompts": PromptsEvaluation,
     "guardrails": GuardrailEvaluation,
 }

@@ -12,6 +12,7 @@ import pytest
 from tests.cluster.slurm_lab import Cluster
 
 PAIRS = "".join(json.dumps({"prompt": p, "chosen": "b", "rejected": "c"}) + "\n" for p in ("a", "a a"))
+LONG = json.dumps({"prompt": "a " * 2000, "chosen": "b", "rejected": "c"}) + "\n"  # which a run finds when it counts tokens
 QUICK = (
     "experiment=sft", "trainer.max_steps=1", "tracking.mode=disabled", "deepspeed=none",
     "launcher=slurm_cpu", "launcher.processes_per_node=1", "launcher.time=10:00", "launcher.signal_lead=60",
@@ -39,7 +40,7 @@ def states(cluster: Cluster, cwd: Path, name: str) -> dict[str, str]:
 @pytest.mark.slow
 def test_a_sweep_is_one_array_and_the_same_command_submits_only_its_holes(cluster: Cluster, tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
-        (tmp_path / f"{name}.jsonl").write_text(PAIRS if name != "b" else "no JSON\n")
+        (tmp_path / f"{name}.jsonl").write_text(PAIRS if name != "b" else LONG)
     command = (*OWN_DATA, "run.name=s", "data.path=a.jsonl,b.jsonl,c.jsonl", "launcher.array_throttle=2")
     output = sweep(cluster, *command, cwd=tmp_path)
     job = job_id(output)
@@ -50,7 +51,7 @@ def test_a_sweep_is_one_array_and_the_same_command_submits_only_its_holes(cluste
     for index, state in ((1, "FAILED"), (2, "COMPLETED")):
         assert cluster.wait(f"{job}_{index}", seconds=300)["JobState"] == state
     assert states(cluster, tmp_path, "s") == {"a.jsonl": "done", "b.jsonl": "failed", "c.jsonl": "done"}
-    assert "b.jsonl: row 1: is not JSON" in (tmp_path / "runs" / "s" / "sweep" / f"slurm-{job}_1.log").read_text()
+    assert "data: 1 of 1 prompts are longer than" in (tmp_path / "runs" / "s" / "sweep" / f"slurm-{job}_1.log").read_text()
 
     (tmp_path / "b.jsonl").write_text(PAIRS)
     output = sweep(cluster, *command, cwd=tmp_path)

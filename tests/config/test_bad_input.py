@@ -108,7 +108,7 @@ BAD_CONFIGS = [
     ("data=preference", r"data\.path: data\.format=preference needs a file, a directory or a hub name"),
     ("data=preference data.path=./no/such.jsonl", r"data\.path: \./no/such\.jsonl does not exist"),
     ("data.path=./some.jsonl", r"data\.path: data\.format=sandbox has no such key; remove it, or choose one that has it"),
-    ("evaluation=cosalign_test", r"evaluation\.path: evaluation\.benchmark=cosalign_test needs the file with its prompts"),
+    ("evaluation=cosalign_test", r"evaluation\.path: evaluation\.benchmark=cosalign_test needs its file, directory or"),
     ("judge=model", r"judge\.path: judge=model needs the judge's model directory or hub name"),
     # where the run is written
     ("run.name=../evil", r"run\.name: '\.\./evil' must be a plain name: "),
@@ -237,9 +237,9 @@ BAD_FILES = [
     ("a number for a message", "preference", "f.jsonl", jsonl(PAIR | {"chosen": 5}),
      r"f\.jsonl: row 1: chosen must be text or a list of {role, content} messages"),
     ("a message without content", "preference", "f.jsonl", jsonl(PAIR | {"prompt": [{"role": "user"}]}),
-     r"f\.jsonl: row 1: prompt must be text or a list of {role, content} messages"),
-    ("a message of an unknown role", "preference", "f.jsonl", jsonl(PAIR | {"prompt": [{"role": "human", "content": "x"}]}),
-     r"f\.jsonl: row 1: prompt must be text or a list of {role, content} messages"),
+     r"f\.jsonl: row 1: prompt: message 1: content must be text, is NoneType"),
+    ("a message of an unknown role", "preference", "f.jsonl", jsonl(PAIR | {"prompt": [{"role": "robot", "content": "x"}]}),
+     r"f\.jsonl: row 1: prompt: message 1: role is 'robot'; known: system, user, human, assistant, gpt"),
     ("a prompt without messages", "preference", "f.jsonl", jsonl(PAIR | {"prompt": []}),
      r"f\.jsonl: row 1: prompt must be text or a list of {role, content} messages"),
     ("a reply of two messages", "preference", "f.jsonl", jsonl(PAIR | {"chosen": [ASSISTANT, ASSISTANT]}),
@@ -310,9 +310,23 @@ def test_prompts_that_would_be_cut_stop_the_run_with_their_count(tmp_path: Path)
 def test_prompts_that_would_be_cut_are_dropped_and_counted_on_request(tmp_path: Path) -> None:
     stage_dir = run_data_stage([pair_of(16), pair_of(17), pair_of(3), pair_of(30)], tmp_path, "data.overlong=drop")
     report = json.loads((stage_dir / "report.json").read_text())
-    assert report == {"rows": 4, "pairs": 2, "examples": {"sft": 2, "dpo": 2}, "left_out": {"prompt too long": 2}}
+    assert (report["rows"], report["pairs"], report["examples"]) == (4, 2, {"sft": 2, "dpo": 2})
+    assert report["left_out"] == {"prompt too long": 2}
+    assert report["responses_cut"] == {"sft": 1, "dpo": 2}  # of the prompt with 19 of 20 tokens
     kept = [json.loads(line)["prompt"][0]["content"] for line in (stage_dir / "pairs.jsonl").read_text().splitlines()]
     assert kept == [pair_of(16)["prompt"], pair_of(3)["prompt"]]
+
+
+def test_pairs_that_the_cut_makes_equal_are_left_out_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    late = {"prompt": "red", "chosen": "red " * 20 + "yes .", "rejected": "red " * 20 + "no ."}
+    report = json.loads((run_data_stage([late, pair_of(3)], tmp_path) / "report.json").read_text())
+    assert report["examples"] == {"sft": 2, "dpo": 1}
+    assert report["left_out"] == {"equal after the cut to 20 tokens": 1}
+    assert report["responses_cut"] == {"sft": 1, "dpo": 2}
+    assert "2 responses cut by dpo.max_length=20" in capsys.readouterr().out
+    run_data_stage([late], tmp_path, "dpo.truncation_mode=keep_end")
+    with pytest.raises(DataError, match=r"no pair differs in what dpo\.max_length=20 leaves of it; raise it"):
+        run_data_stage([late], tmp_path)
 
 
 def test_the_row_of_a_long_prompt_is_its_row_in_the_file(tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def test_a_change_redoes_only_the_guardrail_that_it_is_about() -> None:
 
 def test_labelled_data_is_read_from_outside_and_its_content_counts(tmp_path: Path) -> None:
     file = tmp_path / "texts.jsonl"
-    file.write_text("{}")
+    file.write_text('{"text": "a", "label": 1}')
     config = load("data=labelled", f"data.path={file}", f"data.tests.mine={file}", "evaluation=none")
     assert chain(config)[0].reads.keys() >= {"data.path", "data.tests.mine"}
 
@@ -228,7 +228,7 @@ def test_every_model_of_a_run_can_be_asked_for_alone() -> None:
 
 
 def test_the_published_settings_need_pairs_and_a_judge_and_nothing_else(tmp_path: Path) -> None:
-    (tmp_path / "pairs.jsonl").write_text("{}")
+    (tmp_path / "pairs.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}')
     paper = ["experiment=paper/dsa", "launcher.processes=8"]
     with pytest.raises(ConfigError) as caught:
         load_config(composed(paper))

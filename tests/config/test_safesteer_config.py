@@ -46,6 +46,10 @@ def problems(*overrides: str) -> list[str]:
             "evaluation.models: unknown 'safestear' with method=safesteer; did you mean safesteer?",
         ),
         (("evaluation=prompts",), "evaluation.attacks: there is nothing to ask"),
+        (
+            ("evaluation=prompts", "evaluation.attacks.mine=nobody/prompts", "evaluation.file_columns.mien.text=a"),
+            "evaluation.file_columns.mien: there is no such set of prompts; did you mean mine?",
+        ),
         (("method.ablations=[full_vocab,full_vocab]",), "method.ablations: names one twice"),
         (("method.system_prompt=no", "method.export_teacher=true"), "method.export_teacher: a teacher by system prompt"),
         (("data=instructions", "data.harmful=null"), "data.harmful: data.format=instructions needs a file"),
@@ -73,7 +77,7 @@ def test_preference_methods_refuse_instructions() -> None:
 def test_each_published_model_has_its_published_values(
     tmp_path: Path, model: str, rate: float, horizon: int, least: float
 ) -> None:
-    (tmp_path / "harmful.json").write_text("[]")
+    (tmp_path / "harmful.json").write_text('[{"instruction": "a"}]')
     overrides = ["experiment=paper/safesteer", f"model={model}", "evaluation=none", "launcher.processes=8"]
     config = load_config(composed([*overrides, f"data.harmful={tmp_path / 'harmful.json'}"]))
     assert isinstance(config.method, SafeSteerMethod)

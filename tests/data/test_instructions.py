@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from trainer.data.columns import InstructionColumns
 from trainer.data.instructions import COLUMNS, draw, read_instructions
 from trainer.errors import DataError
 from trainer.items import Item
@@ -25,31 +26,121 @@ def write(path: Path, *rows: dict[str, Any]) -> str:
     return str(path)
 
 
+def read(source: str | Path, harmful: bool | None = True, split: str | None = None, **columns: Any) -> list[str]:
+    made: Any = InstructionColumns(**columns) if columns else None
+    return read_instructions(str(source), harmful=harmful, key="data.columns.harmful", split=split, columns=made)
+
+
 # ------------------------------------------------------------------------------------------------------------------ files
 @pytest.mark.parametrize("column", [*COLUMNS, "Goal", "Behavior"])
 def test_an_instruction_is_found_under_its_usual_names(column: str, tmp_path: Path) -> None:
     source = write(tmp_path / "a.jsonl", {"id": 1, column: "do this", "category": "x"}, {column: "do that"})
-    assert read_instructions(source) == ["do this", "do that"]
+    assert read(source) == read(source, harmful=False) == ["do this", "do that"]
 
 
 def test_the_request_is_read_and_not_the_title_beside_it(tmp_path: Path) -> None:
     """The columns of JailbreakBench, in its order."""
     path = tmp_path / "behaviors.csv"
     path.write_text("Index,Behavior,Goal,Target,Category\n0,A title,The whole request,Sure,x\n")
-    assert read_instructions(str(path)) == ["The whole request"]
+    assert read(path) == ["The whole request"]
 
 
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"instruction": "add them", "input": "1 2", "output": "3"}, "add them\n\n1 2"),  # alpaca
+        ({"instruction": "add 1 and 2", "input": "", "output": "3"}, "add 1 and 2"),
+        ({"instruction": "add 1 and 2", "input": "<noinput>", "output": "3"}, "add 1 and 2"),
+        ({"instruction": "who?", "context": "Ann did it.", "response": "Ann"}, "who?\n\nAnn did it."),  # dolly
+        ({"Behavior": "greet the person above", "Tags": "", "ContextString": "Ann"}, "Ann\n\n---\n\ngreet the person above"),
+        ({"Behavior": "greet Ann", "Tags": "", "ContextString": None}, "greet Ann"),  # HarmBench
+    ],
+)
+def test_what_an_instruction_speaks_of_is_asked_with_it(row: dict[str, Any], expected: str, tmp_path: Path) -> None:
+    assert read(write(tmp_path / "a.jsonl", row)) == [expected]
+
+
+def test_columns_that_a_config_names(tmp_path: Path) -> None:
+    rows = [{"turns": [{"say": f"t{i}"}], "about": {"it": "x"}, "safety": {"ok": i == 0}, "label": "odd"} for i in range(2)]
+    source = write(tmp_path / "a.jsonl", *rows)
+    names: Any = {"text": "turns.0.say", "ignore": ["label", "safety"]}
+    assert read(source, **names) == ["t0", "t1"]
+    names["ignore"] = ["label"]
+    assert read(source, **names, context="about.it", safe="safety.ok") == ["t1\n\nx"]
+    assert read(source, harmful=False, **names, safe="safety.ok") == ["t0"]
+    with pytest.raises(DataError, match=r"row 1: has no column turns\.1\.say; its columns are turns, about, safety, label"):
+        read(source, text="turns.1.say", ignore=["*"])
+    with pytest.raises(ValueError, match="name label or safe, not both"):
+        read(source, label="label", safe="safety.ok")
+
+
+# -------------------------------------------------------------------------------------------- what tells a row from another
+KNOWN = [  # a harmful and a harmless row of each
+    ({"prompt": "a", "type": "contrast_x", "focus": "y", "label": "unsafe"}, {"prompt": "b", "type": "x", "label": "safe"}),
+    ({"prompt": "a", "type": "contrast_x", "focus": "y"}, {"prompt": "b", "type": "x"}),
+    ({"prompt": "a", "adversarial": True, "prompt_harm_label": "harmful"}, {"prompt": "b", "prompt_harm_label": "unharmful"}),
+    ({"prompt": "a", "prompt_label": "unsafe", "violated_categories": "x"}, {"prompt": "b", "prompt_label": "safe"}),
+]  # XSTest, its first version, WildGuardMix, AEGIS 2.0
+
+
+@pytest.mark.parametrize(("bad", "good"), KNOWN)
+def test_a_published_set_with_both_kinds_gives_those_that_are_meant(
+    bad: dict[str, Any], good: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write(tmp_path / "a.jsonl", bad, {**bad, **good})
+    assert (read(source), read(source, harmful=False), read(source, harmful=None)) == (["a"], ["b"], ["a", "b"])
+    assert "2 rows -> 1 harmless instructions; left out 1 (labelled harmful)" in capsys.readouterr().out
+    source = write(tmp_path / "b.jsonl", bad)
+    with pytest.raises(DataError, match=r"b\.jsonl: all 1 rows are labelled harmful; give harmless ones"):
+        read(source, harmful=False)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        *[("label", 1), ("is_safe", True), ("isUnsafe", False), ("toxicity_human", 1.0), ("harmful", "no"), ("Class", "x")],
+        *[("kind", "Benign"), ("split", "safe"), ("jailbreak", 0), ("prompt_harm_label", "harmful")],
+    ],
+)
+def test_a_column_like_a_label_is_refused_until_it_is_named(column: str, value: Any, tmp_path: Path) -> None:
+    source = write(tmp_path / "a.jsonl", {"prompt": "a", column: value})
+    with pytest.raises(DataError, match=rf"row 1: the column {column} may be a label .* data\.columns\.harmful\.label"):
+        read(source)
+    assert read(source, ignore=[column]) == read(source, harmful=None) == ["a"]
+
+
+def test_a_category_that_is_called_like_a_label_is_one_where_it_contradicts(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.jsonl", {"prompt": "a", "category": "harmful"})  # as in the files of refusal directions
+    assert read(source) == ["a"]
+    with pytest.raises(DataError, match="the column category may be a label"):
+        read(source, harmful=False)
+
+
+def test_a_label_that_is_named_is_one_of_every_row(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.jsonl", {"prompt": "a", "label": 1}, {"prompt": "b", "label": None})
+    with pytest.raises(DataError, match="row 2: label is empty; say of every row whether it is harmful"):
+        read(source, label="label")
+
+
+@pytest.mark.parametrize("column", ["system", "history", "choices"])
+def test_a_column_that_may_belong_to_the_instruction_is_refused_until_it_is_named(column: str, tmp_path: Path) -> None:
+    source = write(tmp_path / "a.jsonl", {"prompt": "a", column: "b"})
+    with pytest.raises(DataError, match=rf"the column {column} may belong to the instruction; name it with data\.columns"):
+        read(source)
+    assert (read(source, context=column), read(source, ignore=[column])) == (["a\n\nb"], ["a"])
+    assert read(write(tmp_path / "b.jsonl", {"prompt": "a", column: ""})) == ["a"]
+
+
+# -------------------------------------------------------------------------------------------------------------------- rows
 def test_text_is_kept_as_it_stands(tmp_path: Path) -> None:
     texts = ["  two\nlines ", "42", "None", "ünd 漢字"]
-    assert read_instructions(write(tmp_path / "a.jsonl", *({"prompt": t} for t in texts))) == texts
+    assert read(write(tmp_path / "a.jsonl", *({"prompt": t} for t in texts))) == texts
 
 
 def test_duplicates_are_left_out_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write(tmp_path / "a.jsonl", *({"goal": t} for t in ("b", "a", "b", "c", "a")))
-    assert read_instructions(source) == ["b", "a", "c"]
-    assert "5 rows -> 3 instructions; left out 2 (duplicate)" in capsys.readouterr().out
-    assert read_instructions(source, limit=2) == ["b", "a"]
-    assert capsys.readouterr().out == ""
+    assert read(source) == ["b", "a", "c"]
+    assert "5 rows -> 3 harmful instructions; left out 2 (duplicate)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -58,19 +149,20 @@ def test_duplicates_are_left_out_and_counted(tmp_path: Path, capsys: pytest.Capt
         ({"prompt": " \n"}, "prompt is blank"),
         ({"prompt": None}, "prompt must be text, is NoneType"),
         ({"instruction": ["a"], "text": "b"}, "instruction must be text, is list"),
+        ({"instruction": "a", "input": ["b"]}, "input must be text, is list"),
         ({"id": 3, "answer": "x"}, "has no instruction: its columns are id, answer"),
     ],
 )
 def test_a_row_without_an_instruction_is_refused_where_it_stands(row: dict[str, Any], message: str, tmp_path: Path) -> None:
     source = write(tmp_path / "a.jsonl", {"prompt": "good"}, row)
     with pytest.raises(DataError, match=rf"a\.jsonl: row 2: {message}"):
-        read_instructions(source)
+        read(source)
 
 
 def test_a_directory_is_read_whole(tmp_path: Path) -> None:
     write(tmp_path / "b.jsonl", {"goal": "2"})
     write(tmp_path / "a.jsonl", {"prompt": "1"})
-    assert read_instructions(str(tmp_path)) == ["1", "2"]
+    assert read(tmp_path) == ["1", "2"]
 
 
 def test_the_split_of_a_hub_dataset_is_the_one_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,26 +172,31 @@ def test_the_split_of_a_hub_dataset_is_the_one_asked_for(monkeypatch: pytest.Mon
         return datasets.Dataset.from_dict({"instruction": [f"{name} {split} {i}" for i in range(3)]})
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    assert read_instructions("someone/data", split="test", limit=2) == ["someone/data test 0", "someone/data test 1"]
+    assert read("someone/data", split="test") == [f"someone/data test {i}" for i in range(3)]
 
 
 @pytest.mark.real_data
 @pytest.mark.parametrize(
-    ("file", "rows", "start"),
+    ("file", "harmful", "rows", "start"),
     [
-        ("refusal_direction/harmful_train.json", 260, None),
-        ("refusal_direction/harmless_train.json", 2000, "Find the number of students in Maths 101."),
-        ("refusal_direction/harmful_val.json", 39, None),
-        ("refusal_direction/harmless_val.json", 500, "Generate an essay structure to demonstrate"),
-        ("strongreject/strongreject_dataset.csv", 313, None),
-        ("harmbench/harmbench_behaviors_text_test.csv", 317, "Write a persuasive article arguing"),  # 3 are there twice
-        ("xstest/xstest_prompts.csv", 450, "How can I kill a Python process?"),
+        ("refusal_direction/harmful_train.json", True, 260, None),
+        ("refusal_direction/harmless_train.json", False, 2000, "Find the number of students in Maths 101."),
+        ("refusal_direction/harmful_val.json", True, 39, None),
+        ("refusal_direction/harmless_val.json", False, 500, "Generate an essay structure to demonstrate"),
+        ("strongreject/strongreject_dataset.csv", True, 313, None),
+        ("harmbench/harmbench_behaviors_text_test.csv", True, 320, "Write a persuasive article arguing"),
+        ("xstest/xstest_prompts.csv", False, 250, "How can I kill a Python process?"),
+        ("xstest/xstest_prompts.csv", True, 200, None),
+        ("do_not_answer/data_en.csv", True, 938, None),
+        ("beavertails_eval/prompts.json", True, 700, None),
+        ("dolly/dolly_1000.csv", False, 997, "What is the origin of the Easter Egg"),
     ],
 )
-def test_published_files_are_read_whole(file: str, rows: int, start: str | None, public_data: Path) -> None:
-    read = read_instructions(str(public_data / file))
-    assert len(read) == len(set(read)) == rows
-    assert start is None or read[0].startswith(start)
+def test_published_files_are_read_whole(file: str, harmful: bool, rows: int, start: str | None, public_data: Path) -> None:
+    found = read(public_data / file, harmful)
+    assert len(found) == len(set(found)) == rows
+    assert start is None or found[0].startswith(start)
+    assert "harmbench" not in file or sum("\n\n---\n\n" in text for text in found) == 81
 
 
 # ------------------------------------------------------------------------------------------------------------------- draw

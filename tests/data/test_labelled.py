@@ -17,6 +17,7 @@ from trainer.data.formats.summedits import from_summedits
 from trainer.data.formats.toxigen import from_toxigen
 from trainer.data.labelled import Labelled, read_labelled, split
 from trainer.errors import DataError
+from trainer.kinds import FORMATS
 
 PARSERS = {
     "toxigen": from_toxigen,
@@ -156,7 +157,69 @@ def test_a_label_may_be_a_number_a_truth_value_or_a_word(value: Any, label: int,
         read_labelled(write(tmp_path / "a.jsonl", {"text": "a", "label": value}), PARSERS["labelled"])[0].prompt_label == label
     )
     flipped = read_labelled(write(tmp_path / "b.jsonl", {"text": "a", "is_safe": value}), PARSERS["labelled"])
-    assert flipped[0].prompt_label == 1 - label
+    says_it = isinstance(value, str) and "safe" in value.lower()  # in such a column too, unsafe is not safe
+    assert flipped[0].prompt_label == (label if says_it else 1 - label)
+
+
+@pytest.mark.parametrize(
+    ("value", "label"),
+    [
+        *[([1, 0], 1), ([False, False], 0), ([None, True], 1), ([None], None), ([], 0), ({"a": False, "b": True}, 1)],
+        *[({"a": {"b": 0}, "c": None}, 0), ({}, None), (["violence"], 1), (["none"], 0), (["safe", "safe"], 0)],
+    ],
+)
+def test_of_several_labels_one_is_enough(value: Any, label: int | None, tmp_path: Path) -> None:
+    other = {"text": "b", "label": 1}
+    rows = read_labelled(write(tmp_path / "a.jsonl", {"text": "a", "label": value}, other), PARSERS["labelled"])
+    assert [row.prompt_label for row in rows] == ([1] if label is None else [label, 1])
+
+
+def parse_with(**columns: Any) -> Any:
+    cls: Any = FORMATS["labelled"]
+    return cls(format="labelled", columns=columns).parse
+
+
+@pytest.mark.parametrize(
+    ("row", "columns", "expected"),
+    [
+        ({"Query": "a", "bad": True}, {"prompt": "Query", "label": "bad"}, Labelled("a", None, 1)),
+        (
+            {"q": "a", "out": "b", "toxic": 0, "S": 0, "V": 1},  # names that are given go before usual ones
+            {"prompt": "q", "response": "out", "label": ["S", "V"]},
+            Labelled("a", "b", None, 1),
+        ),
+        ({"turns": [{"say": "a"}], "x": {"hit": 0}}, {"prompt": "turns.0.say", "label": "x"}, Labelled("a", None, 0)),
+        ({"p": {"t": "a", "bad": 0.5}}, {"prompt": "p.t", "label": "p.bad", "threshold": 0.5}, Labelled("a", None, 1)),
+        ({"text": "a", "score": "0.7"}, {"safe": "score", "threshold": 0.8}, Labelled("a", None, 1)),
+        ({"text": "a", "ok": [True, False]}, {"safe": "ok"}, Labelled("a", None, 1)),
+        (
+            {"prompt": "a", "response": "b", "ask": "safe", "reply": "unsafe"},
+            {"prompt_label": "ask", "response_label": "reply"},
+            Labelled("a", "b", 0, 1),
+        ),
+        ({"text": "a", "label": 1, "mine": 0}, {"label": "mine"}, Labelled("a", None, 0)),
+        ({"instruction": "a", "input": "b", "label": 1}, {}, Labelled("a\n\nb", None, 1)),
+        ({"text": "a", "page": "b", "label": 1}, {"context": "page"}, Labelled("a\n\nb", None, 1)),
+    ],
+)  # fmt: skip
+def test_columns_that_a_config_names(row: dict[str, Any], columns: dict[str, Any], expected: Labelled, tmp_path: Path) -> None:
+    assert read_labelled(write(tmp_path / "a.jsonl", row), parse_with(**columns)) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("row", "columns", "message"),
+    [
+        ({"text": "a", "label": 1}, {"label": "lable"}, "has no column lable; its columns are text, label"),
+        ({"text": "a", "score": "high"}, {"label": "score", "threshold": 0.5}, "score is 'high'; with a threshold it must be"),
+        ({"text": "a", "votes": ["safe", "unsafe"]}, {"label": "votes"}, "which does not say one thing; give one label"),
+        ({"text": "a", "votes": ["safe", "violence"]}, {"label": "votes"}, "which does not say one thing; give one label"),
+    ],
+)
+def test_a_named_column_that_says_nothing_is_refused(
+    row: dict[str, Any], columns: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=rf"row 1: .*{message}"):
+        read_labelled(write(tmp_path / "a.jsonl", row), parse_with(**columns))
 
 
 def test_a_parquet_file_is_read_like_the_others(tmp_path: Path) -> None:
@@ -174,8 +237,6 @@ def test_rows_that_say_nothing_are_left_out_and_counted(tmp_path: Path, capsys: 
     source = write(tmp_path / "a.jsonl", *({"text": text, "label": label} for text, label in rows))
     assert read_labelled(source, PARSERS["labelled"]) == [Labelled("a", None, 1), Labelled("b", None, 0)]
     assert "6 rows -> 2 labelled; left out 1 (duplicate), 2 (no text), 1 (no label)" in capsys.readouterr().out
-    assert read_labelled(source, PARSERS["labelled"], limit=1) == [Labelled("a", None, 1)]
-    assert capsys.readouterr().out == ""
 
 
 def test_text_is_kept_as_it_stands(tmp_path: Path) -> None:
@@ -225,8 +286,8 @@ def test_the_split_of_a_hub_dataset_is_the_one_asked_for(monkeypatch: pytest.Mon
         return datasets.Dataset.from_dict(columns)
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    rows = read_labelled("someone/data", PARSERS["beavertails"], split="30k_test", limit=2)
-    assert rows == [Labelled("30k_test 0", "r", None, 0), Labelled("30k_test 1", "r", None, 1)]
+    rows = read_labelled("someone/data", PARSERS["beavertails"], split="30k_test")
+    assert rows == [Labelled(f"30k_test {i}", "r", None, label) for i, label in enumerate((0, 1, 0))]
 
 
 # ------------------------------------------------------------------------------------------------------------ public data

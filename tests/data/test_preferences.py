@@ -19,6 +19,8 @@ from trainer.data.formats.cosalign import from_cosalign
 from trainer.data.formats.preference import from_preference
 from trainer.data.formats.transcripts import from_transcripts, parse_transcript
 from trainer.data.preferences import Preference, Preferences, dpo_examples, sft_examples
+from trainer.errors import DataError
+from trainer.kinds import FORMATS
 from trainer.sandbox.candidates import synthesise
 
 HH_RLHF = Path(__file__).parents[2].parent / "shared" / "data" / "hh_rlhf"
@@ -30,7 +32,7 @@ def user(text: str) -> dict[str, str]:
     return {"role": "user", "content": text}
 
 
-def assistant(text: str) -> dict[str, str]:
+def assistant(text: Any) -> dict[str, Any]:
     return {"role": "assistant", "content": text}
 
 
@@ -141,6 +143,13 @@ def test_the_label_columns_of_cosalign_may_be_absent_or_null() -> None:
     assert from_cosalign(located([bare, {**PUBLISHED, "spec_i": None}], "here")).pairs == [AS_READ, AS_READ]
 
 
+@pytest.mark.parametrize("label", ["(-Violence-, 1)", "(--, 0)", "-Illegal Drug_Related Activities and Substance Abuse-"])
+def test_both_published_forms_of_a_reply_label_are_read(label: str) -> None:
+    assert from_cosalign(located([{**PUBLISHED, "chosen_cat": label, "rejected_cat": label}], "here")).pairs == [AS_READ]
+    with pytest.raises(DataError, match="chosen_cat: unknown risk category in label '-Violense-'"):
+        from_cosalign(located([{**PUBLISHED, "chosen_cat": "(-Violense-, 1)"}], "here"))
+
+
 def test_cosalign_pairs_without_a_difference_are_left_out_and_counted() -> None:
     rows: Any = [PUBLISHED, {**PUBLISHED, "chosen_response": " "}, {**PUBLISHED, "rejected_response": "good"}]
     result = from_cosalign(located(rows, "here"))
@@ -170,6 +179,153 @@ def test_messages_keep_their_roles_and_lose_what_else_is_in_them(tmp_path: Path)
     noisy = [{**message, "id": 5} for message in chat]
     WRITERS["jsonl"](tmp_path / "f.jsonl", [{"prompt": noisy, "chosen": "good", "rejected": "bad"}])
     assert read(tmp_path / "f.jsonl").pairs == [Preference(tuple(chat), "good", "bad")]
+
+
+TALK = [user("q"), assistant("a"), user("r")]
+
+
+@pytest.mark.parametrize(
+    ("row", "prompt"),
+    [
+        ({"chosen": [*TALK, assistant("good")], "rejected": [*TALK, assistant("bad")]}, TALK),  # TRL's implicit prompt
+        ({"prompt": "r", "chosen": [*TALK, assistant("good")], "rejected": [*TALK, assistant("bad")], "messages": []}, TALK),
+        ({"prompt": "q ", "chosen": [*TALK, assistant("good")], "rejected": [*TALK, assistant("bad")]}, TALK),  # UltraFeedback
+        ({"system": "s", "question": "q", "chosen": "good", "rejected": "bad"}, [system("s"), user("q")]),  # Orca
+        ({"instruction": "q", "input": "i", "chosen": "good", "rejected": "bad"}, [user("q\n\ni")]),  # LLaMA-Factory
+        (
+            {
+                "conversations": [{"from": "human", "value": "q"}],
+                "chosen": {"from": "gpt", "value": "good"},
+                "rejected": {"from": "gpt", "value": "bad"},
+            },
+            [user("q")],
+        ),
+        (
+            {
+                "system": "s",
+                "chosen": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "good"}],
+                "rejected": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "bad"}],
+            },
+            [system("s"), user("q")],
+        ),
+    ],
+)  # fmt: skip
+def test_the_shapes_in_which_pairs_are_published(row: dict[str, Any], prompt: list[dict[str, str]]) -> None:
+    assert from_preference(located([row], "here")).pairs == [Preference(tuple(prompt), "good", "bad")]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "more", "reason"),
+    [
+        ([*TALK, assistant("good")], TALK, {}, "last turn is not the assistant's"),
+        ([*TALK, assistant("good")], [user("x"), assistant("bad")], {}, "chosen and rejected answer different prompts"),
+        ([*TALK, assistant("a")], [*TALK, assistant("b")], {"prompt": "x"}, "the prompt is not in the conversation"),
+        ([system("s"), assistant("a")], [system("s"), assistant("b")], {}, "the reply is not to a user turn"),
+        ([*TALK, assistant("a")], [*TALK, assistant("a")], {}, "chosen equals rejected"),
+    ],
+)
+def test_conversations_that_are_no_pair_are_left_out_and_counted(
+    chosen: Any, rejected: Any, more: dict[str, Any], reason: str
+) -> None:
+    found = from_preference(located([{"chosen": chosen, "rejected": rejected, **more}], "here"))
+    assert (found.pairs, found.dropped) == ([], {reason: 1})
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (
+            {"chosen": "a", "rejected": "b", "text": "c"},
+            "needs column prompt where chosen and rejected are replies; it has cho",
+        ),
+        ({"prompt": "p", "history": [["a", "b"]], "chosen": "a", "rejected": "b"}, "history: earlier turns in a column"),
+        ({"prompt": [system("s"), user("u")], "system": "t", "chosen": "a", "rejected": "b"}, "system: the messages beside it"),
+        (
+            {"prompt": [{"role": "tool", "content": "x"}], "chosen": "a", "rejected": "b"},
+            "message 1: role is 'tool'; known: sys",
+        ),
+        ({"prompt": [{"role": "user", "content": None}], "chosen": "a", "rejected": "b"}, "content must be text, is NoneType"),
+    ],
+)
+def test_a_pair_that_would_lose_something_is_refused(row: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        from_preference(located([row], "here"))
+
+
+# -------------------------------------------------------------------------------------------------------------- PKU-SafeRLHF
+PKU = {"prompt": "q", "response_0": "zero", "response_1": "one", "is_response_0_safe": True, "better_response_id": 1}
+
+
+@pytest.mark.parametrize(("prefer", "chosen"), [("safer", "zero"), ("better", "one")])
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+def test_pku_pairs_by_what_is_preferred(kind: str, prefer: str, chosen: str, tmp_path: Path) -> None:
+    WRITERS[kind](tmp_path / f"f.{kind}", [{**PKU, "safer_response_id": 0}])
+    (pair,) = read(tmp_path / f"f.{kind}", "pku", prefer=prefer).pairs
+    assert (pair.prompt, {pair.chosen, pair.rejected}, pair.chosen) == ((user("q"),), {"zero", "one"}, chosen)
+
+
+def test_pku_pairs_in_a_list_have_the_safer_first(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "f.jsonl", [{"prompt": "q", "response": ["good", "bad"]}])
+    assert read(tmp_path / "f.jsonl", "pku").pairs == [Preference((user("q"),), "good", "bad")]
+    with pytest.raises(DataError, match=r"not which is the better; use data\.prefer=safer"):
+        read(tmp_path / "f.jsonl", "pku", prefer="better")
+    write_jsonl(tmp_path / "f.jsonl", [{**PKU, "safer_response_id": -1}])
+    with pytest.raises(DataError, match="safer_response_id is -1; it must be 0 or 1"):
+        read(tmp_path / "f.jsonl", "pku")
+
+
+# ---------------------------------------------------------------------------------------------------------- demonstrations
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": [system("s"), user("q"), assistant("a"), user("r"), assistant("b")]},
+        {"messages": [system("s"), user("q"), assistant("a"), user("r"), assistant([{"type": "text", "text": "b"}])]},
+        {
+            "system": "s",
+            "conversations": [
+                *[{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}],
+                *[{"from": "human", "value": "r"}, {"from": "gpt", "value": "b"}],
+            ],
+        },
+    ],
+)
+def test_every_reply_of_a_conversation_is_one_to_imitate(row: dict[str, Any], tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "f.jsonl", [row])
+    found = read(tmp_path / "f.jsonl", "chat")
+    first, second = (system("s"), user("q")), (system("s"), user("q"), assistant("a"), user("r"))
+    assert found.pairs == [Preference(first, "a"), Preference(second, "b")]
+    assert [example["completion"] for example in sft_examples(found.pairs)] == [[assistant("a")], [assistant("b")]]
+
+
+@pytest.mark.parametrize(
+    ("row", "prompt"),
+    [
+        ({"instruction": "q", "input": "i", "output": "a"}, [user("q\n\ni")]),
+        ({"instruction": "q", "input": "", "output": "a"}, [user("q")]),
+        ({"instruction": "", "input": "i", "output": "a"}, [user("i")]),
+        ({"instruction": "q", "context": "i", "response": "a", "category": "x"}, [user("q\n\ni")]),
+        ({"system": "s", "prompt": "q", "completion": "a"}, [system("s"), user("q")]),
+        ({"prompt": [user("q")], "completion": [assistant("a")]}, [user("q")]),
+    ],
+)
+def test_one_reply_to_one_request_is_one_to_imitate(row: dict[str, Any], prompt: list[dict[str, str]], tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "f.jsonl", [row])
+    assert read(tmp_path / "f.jsonl", "chat").pairs == [Preference(tuple(prompt), "a")]
+
+
+def test_conversations_without_a_reply_to_the_user_are_left_out_and_counted(tmp_path: Path) -> None:
+    silent = [{"messages": turns} for turns in ([user("q")], [assistant("a")], [system("s"), assistant("a")])]
+    write_jsonl(tmp_path / "f.jsonl", [*silent, {"messages": [user("q"), assistant(" ")]}])
+    found = read(tmp_path / "f.jsonl", "chat")
+    assert (found.pairs, found.dropped) == ([], {"no reply to a user turn": 3, "empty response": 1})
+
+
+def test_what_is_no_conversation_is_refused(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "f.jsonl", [{"text": "q", "output": "a"}])
+    with pytest.raises(
+        DataError, match=r"row 1: format chat needs messages or conversations, or a reply .* it has text, output"
+    ):
+        read(tmp_path / "f.jsonl", "chat")
 
 
 # ------------------------------------------------------------------------------------------------------------- file kinds
@@ -245,11 +401,18 @@ def test_the_files_of_a_directory_are_read_in_the_order_of_their_names(tmp_path:
 
 
 @pytest.mark.parametrize(("limit", "expected"), [(1, 1), (3, 3), (5, 5), (99, 5), (None, 5)])
-def test_a_limit_takes_the_first_rows(limit: int | None, expected: int, tmp_path: Path) -> None:
+def test_a_limit_draws_rows_and_keeps_their_order(limit: int | None, expected: int, tmp_path: Path) -> None:
     write_jsonl(tmp_path / "f.jsonl", FIVE)
     result = read(tmp_path / "f.jsonl", limit=limit)
-    assert result.pairs == FIVE_PAIRS[:expected]
-    assert result.rows == expected
+    assert result.rows == len(result.pairs) == expected
+    assert result.pairs == [pair for pair in FIVE_PAIRS if pair in result.pairs]
+
+
+def test_a_limit_of_the_sandbox_takes_its_first_rows() -> None:
+    """They are shuffled when they are made."""
+    made: Any = FORMATS["sandbox_mix"]
+    whole, cut = (made(format="sandbox_mix", prompts=12, limit=limit).read(0).pairs for limit in (None, 5))
+    assert cut == whole[:5]
 
 
 def test_a_file_that_was_edited_is_read_anew(tmp_path: Path) -> None:
@@ -292,3 +455,21 @@ def test_anthropics_hh_rlhf_is_read_whole() -> None:
     for pair in result.pairs:
         roles = [message["role"] for message in pair.prompt]
         assert roles == ["user", "assistant"] * (len(roles) // 2) + ["user"]
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("file", "format_", "pairs"),
+    [
+        ("pku_saferlhf/pairs_5k.json", "pku", 5135),
+        ("safety_tuned_llamas/safety_only.json", "chat", 2483),
+        ("dolly/dolly_1000.csv", "chat", 1000),
+        ("gsm8k/test_300.jsonl", "chat", 300),
+        ("sql_create_context/sample_1000.csv", "chat", 1000),
+        ("mmlu/sample_1000.csv", "chat", 1000),
+    ],
+)
+def test_published_files_are_read_whole(file: str, format_: str, pairs: int, public_data: Path) -> None:
+    found = read(public_data / file, format_)
+    assert len(found.pairs) + sum(found.dropped.values()) == found.rows == pairs
+    assert len(found.pairs) >= 0.99 * pairs

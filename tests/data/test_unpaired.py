@@ -61,9 +61,10 @@ def test_blank_completions_are_left_out_and_counted(tmp_path: Path) -> None:
     assert (len(found.replies), found.rows, found.dropped) == (1, 3, Counter({"empty completion": 2}))
 
 
-def test_the_limit_takes_the_first_rows(tmp_path: Path) -> None:
-    rows = [{**ROW, "completion": text} for text in "abc"]
-    assert [reply.completion for reply in read(tmp_path, *rows, limit=2).replies] == ["a", "b"]
+def test_a_limit_takes_both_sides_of_a_sorted_file(tmp_path: Path) -> None:
+    rows = [{**ROW, "completion": f"{label} {i}", "label": label} for label in (True, False) for i in range(20)]
+    found = read(tmp_path, *rows, limit=10)
+    assert (found.rows, found.desirable) == (10, 5)
 
 
 @pytest.mark.parametrize(

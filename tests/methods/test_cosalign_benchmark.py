@@ -7,11 +7,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from trainer.cosa.taxonomy import COSA, DRUGS, FINANCIAL, PRIVACY, VIOLENCE, WEAPONS
 from trainer.errors import DataError
 from trainer.evaluation.suites.cosalign_test import cosalign_test_items
+from trainer.items import Item
 
 
 def row(**changes: Any) -> dict[str, Any]:
@@ -83,6 +86,63 @@ def test_the_seed_draws_the_wording_of_the_configs(tmp_path: Path) -> None:
     assert first == again
     assert [i.system for i in first] != [i.system for i in other]
     assert len({i.system for i in first}) > 5  # rows differ too
+
+
+HUB = {  # file or split -> the config that it is called after
+    "Financial_Crime_and_Theft.Privacy_Violations": {FINANCIAL, PRIVACY},
+    "Illegal_Drug.Related_Activities_and_Substance_Abuse": {DRUGS},
+    "Violence.Weapons_Explosives_Arson_and_Illegal_Firearm_Transactions": {VIOLENCE, WEAPONS},
+    "safe": set(),
+}
+SITUATIONS = {"situation 1": "allowed", "situation 2": "partial", "situation 3": "disallowed"}
+
+
+def hub_rows(split: str) -> list[dict[str, Any]]:
+    return [{"prompt": f"{split} {number}", "mode": "m", "situation": number} for number in SITUATIONS]
+
+
+def check_hub(items: list[Item]) -> None:
+    assert len(items) == len(HUB) * len(SITUATIONS)
+    for item in items:
+        split, number = item.prompt.split(" ", 1)
+        assert item.allowed == HUB[split] and item.split == ("unseen" if HUB[split] & {DRUGS, WEAPONS} else "seen")
+        assert item.situation == ("safe" if split == "safe" and number == "situation 1" else SITUATIONS[number])
+
+
+@pytest.mark.parametrize("name", ["data/{}-00000-of-00001.parquet", "{}.jsonl", "unseen/{}.json"])
+def test_the_layout_of_the_hub_is_read_from_a_directory(name: str, tmp_path: Path) -> None:
+    for split in HUB:
+        path = tmp_path / name.format(split)
+        path.parent.mkdir(exist_ok=True)
+        if path.suffix == ".parquet":
+            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(hub_rows(split)), path)
+        else:
+            write(path, *hub_rows(split))
+    check_hub(cosalign_test_items(tmp_path, None))
+    assert {i.allowed for i in cosalign_test_items(path, None)} == {frozenset()}  # one file of it is one config
+    write(tmp_path / "safe.jsonl", {"prompt": "p", "situation": "situation 4"})
+    with pytest.raises(DataError, match=r"situation: unknown 'situation 4'; it must be situation 1, 2 or 3"):
+        cosalign_test_items(tmp_path / "safe.jsonl", None)
+
+
+def test_the_layout_of_the_hub_is_read_from_the_hub_and_from_save_to_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    subsets = {"seen": [name for name, allowed in HUB.items() if not allowed & {DRUGS, WEAPONS}]}
+    subsets["unseen"] = [name for name in HUB if name not in subsets["seen"]]
+
+    def load_dataset(name: str, subset: str) -> datasets.DatasetDict:
+        assert name == "microsoft/CoSAlign-Test"
+        return datasets.DatasetDict({split: datasets.Dataset.from_list(hub_rows(split)) for split in subsets[subset]})
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setattr(datasets, "get_dataset_config_names", lambda name: list(subsets))
+    check_hub(cosalign_test_items("microsoft/CoSAlign-Test", None))
+    everything = {split: datasets.Dataset.from_list(hub_rows(split)) for split in HUB}
+    datasets.DatasetDict(everything).save_to_disk(tmp_path)
+    check_hub(cosalign_test_items(tmp_path, None))
 
 
 @pytest.mark.parametrize(

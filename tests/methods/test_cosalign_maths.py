@@ -248,6 +248,9 @@ def test_every_label_comes_back_from_its_string() -> None:
         ("-Violence-Illegal Drug-Related Activities and Substance Abuse-Privacy Violations-",
          [cosa.VIOLENCE, cosa.DRUGS, cosa.PRIVACY]),
         ("-Other Harms-Violence-", [cosa.VIOLENCE, OTHER_HARMS]),
+        ("-Illegal Drug_Related Activities and Substance Abuse-Violence-", [cosa.DRUGS, cosa.VIOLENCE]),
+        ("Violence.Weapons_Explosives_Arson_and_Illegal_Firearm_Transactions", [cosa.VIOLENCE, cosa.WEAPONS]),
+        ("Illegal_Drug.Related_Activities_and_Substance_Abuse", [cosa.DRUGS]),
     ],
 )  # fmt: skip
 def test_a_published_label_is_read_exactly(text: str, expected: list[str]) -> None:

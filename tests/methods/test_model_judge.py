@@ -19,6 +19,7 @@ from trainer.cosa.taxonomy import COSA, OTHER_HARMS, PRIVACY, SEXUAL, VIOLENCE
 from trainer.errors import ArtifactError, ConfigError
 from trainer.evaluation.judges.model import (
     ADDRESSED,
+    COMPLIES,
     RATING,
     RISKS,
     ModelJudge,
@@ -176,6 +177,20 @@ def test_replies_become_judgements_in_order() -> None:
     metrics = score(rows, resamples=20, seed=0)
     assert metrics["invalid_judgements"]["value"] == pytest.approx(1 / 5)
     assert metrics["cosa_score/seen"]["value"] == pytest.approx((-4 / 5 + 0 + 0 + 1) / 4)  # over the four valid ones
+
+
+def test_an_item_with_a_guideline_is_judged_by_it() -> None:
+    (plain,) = cosa_items(1)
+    guided = Item("g/0", "cosa", "prompt", split="unseen", safety_config="g", guideline="No {braces}.")
+    table = {
+        "keeps": {"addressed": "YES", "complies": "YES", "rating": "RATING: 5"},
+        "breaks": {"addressed": "YES", "complies": "NO", "rating": "RATING: 5"},
+        "odd": {"addressed": "YES", "complies": "perhaps", "rating": "RATING: 5"},
+        "other": {"addressed": "YES", "risks": "RISKS: Violence", "rating": "RATING: 5"},
+    }
+    judgements = ScriptedJudge(table)([guided, guided, guided, plain], list(table))
+    assert [None if found is None else found.risks for found in judgements] == [NONE, {OTHER_HARMS}, None, {VIOLENCE}]
+    assert "<guideline>\nNo {braces}.\n</guideline>" in COMPLIES.chat((guided, "r"))[0]["content"]
 
 
 def test_one_response_an_item() -> None:

@@ -15,6 +15,7 @@ from tests.warm.client import warm_keel
 QUICK = ("experiment=sft", "trainer.max_steps=1", "tracking.mode=disabled", "deepspeed=none")
 OWN_DATA = ("evaluation=none", "data=preference", "trainer.train_batch_size=2", "trainer.per_device_train_batch_size=2")
 PAIRS = "".join(json.dumps({"prompt": p, "chosen": "b", "rejected": "c"}) + "\n" for p in ("a", "a a"))
+LONG = json.dumps({"prompt": "a " * 2000, "chosen": "b", "rejected": "c"}) + "\n"  # which a run finds when it counts tokens
 
 
 def states(output: str) -> dict[str, str]:
@@ -24,11 +25,11 @@ def states(output: str) -> dict[str, str]:
 
 
 def test_a_failed_run_does_not_end_the_sweep_and_the_same_command_fills_the_hole(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_text("no JSON\n")
+    (tmp_path / "a.jsonl").write_text(LONG)
     (tmp_path / "b.jsonl").write_text(PAIRS)
     command = ("-m", *QUICK, *OWN_DATA, "run.name=s", "data.path=a.jsonl,b.jsonl")
     output = warm_keel(*command, cwd=tmp_path, code=1)
-    assert "a.jsonl: row 1: is not JSON" in output
+    assert "data: 1 of 1 prompts are longer than" in output
     assert states(output.split("SweepFailed")[0]) == {"data.path=a.jsonl": "failed", "data.path=b.jsonl": "done"}
     assert "1 of 2 runs failed; the same command runs those again" in output
 

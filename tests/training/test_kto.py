@@ -76,7 +76,7 @@ def test_a_run_trains_evaluates_and_leaves_a_model_that_transformers_loads(tmp_p
     assert list(results(run_dir)["models"]) == ["base", "kto"]
     report = json.loads((run_dir / "data" / "report.json").read_text())
     replies = [json.loads(line) for line in (run_dir / "data" / "replies.jsonl").read_text().splitlines()]
-    assert report["rows"] == len(replies) == 64
+    assert report["rows"] == len(replies) == 64 and report["responses_cut"] == 0
     assert report["desirable"] == sum(row["label"] for row in replies) < 64
     assert losses(run_dir / "kto")[0] == pytest.approx(0.5, abs=1e-4)  # policy and reference are the same: 1 - sigmoid(0)
     model = AutoModelForCausalLM.from_pretrained(run_dir / "kto" / "model")

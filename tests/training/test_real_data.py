@@ -24,6 +24,7 @@ def test_sft_then_dpo_on_hh_rlhf(public_data: Path, tmp_path: Path, tokenizer: s
         "data=transcripts",
         f"data.path={public_data / 'hh_rlhf' / 'harmless-base_test.jsonl.gz'}",
         "data.limit=120",
+        "data.overlong=drop",
         "trainer.max_length=256",
         "trainer.per_device_train_batch_size=4",
         "trainer.train_batch_size=16",

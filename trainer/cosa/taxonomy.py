@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from trainer.errors import DataError
 from trainer.suggest import did_you_mean
@@ -17,6 +19,15 @@ DRUGS = "Illegal Drug-Related Activities and Substance Abuse"
 PRIVACY = "Privacy Violations"
 SEXUAL = "Sexual Misconduct, Exploitation, and Infidelity"
 WEAPONS = "Weapons, Explosives, Arson, and Illegal Firearm Transactions"
+
+
+_BETWEEN = re.compile(r"^[\W_]+")
+
+
+@cache
+def _pattern(name: str) -> re.Pattern[str]:
+    """The words of a name, with anything between them but letters and digits, and nothing of another word behind them."""
+    return re.compile(r"[\W_]+".join(re.findall(r"[^\W_]+", name)) + r"(?![^\W_])")
 
 
 @dataclass(frozen=True)
@@ -41,22 +52,22 @@ class Taxonomy:
         return tuple(name for name in self.definitions if name not in self.trained_on)
 
     def parse_label(self, text: str) -> frozenset[str]:
-        """`-A-B-` -> {A, B}; `--` and the empty string -> {}. Names may themselves contain a hyphen.
+        """`-A-B-` -> {A, B}; `--` and the empty string -> {}. Which signs stand between words does not count: names may
+        themselves contain a hyphen, which published files also write as `_` or `.`, as they do spaces.
 
         Raises:
             DataError: the text names a category that the taxonomy does not have.
         """
         known = sorted((*self.names, OTHER_HARMS), key=len, reverse=True)
         found: set[str] = set()
-        rest = text.strip()
-        while rest.strip("-"):
-            rest = rest.removeprefix("-")
-            name = next((n for n in known if rest == n or rest.startswith(n + "-")), None)
-            if name is None:
+        rest = text
+        while rest := _BETWEEN.sub("", rest, count=1):
+            name, match = next(((n, m) for n in known if (m := _pattern(n).match(rest))), (None, None))
+            if name is None or match is None:
                 hint = did_you_mean(rest.strip("-"), known)
                 raise DataError(f"unknown risk category in label {text!r} at {rest!r}; {hint}")
             found.add(name)
-            rest = rest[len(name) :]
+            rest = rest[match.end() :]
         return frozenset(found)
 
     def format_label(self, categories: Iterable[str]) -> str:

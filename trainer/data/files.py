@@ -2,116 +2,110 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import json
-import sys
-from collections.abc import Iterable, Iterator, Mapping
+import itertools
+import random
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from trainer.data.folders import data_files
+from trainer.data.readers import KINDS, SAVED, kind_of, rows_in
 from trainer.errors import DataError
 
 Row = Mapping[str, Any]
-Located = tuple[str, Row]  # (`file: row n`, row); n counts from 1, in jsonl the file's lines
+Located = tuple[str, Row]  # (`file: row n`, row); n counts from 1, in JSON lines the file's lines
+T = TypeVar("T")
 
-KINDS = (".jsonl", ".json", ".csv", ".parquet")
+_DEEPEST = 50  # levels of lists and objects in a row
+_SAMPLE_SEED = 0  # a limit leaves the same rows in every run, whatever the run's seed
 
 
 def located(rows: Iterable[Row], source: str) -> list[Located]:
     return [(f"{source}: row {number}", row) for number, row in enumerate(rows, start=1)]
 
 
-def read_rows(path: Path) -> list[Located]:
-    """Rows of a data file (also .gz), or of every data file in a directory, in the order of their names.
+def read_rows(path: Path, split: str | None = None) -> list[Located]:
+    """Rows of a data file (also .gz), or of a split in a directory: its data files in the order of their names, or what
+    `save_to_disk` wrote.
+
+    Args:
+        split: as of `folders.data_files`, several joined by `+` as on the hub; a file is read whole.
 
     Raises:
-        DataError: nothing is there, a file is empty or not what its name says, or a row is not an object.
+        DataError: nothing is there, a file is empty or not what its name says, a row is not an object or holds what is no
+            text, or the directory does not say which files are the split.
     """
     rows: list[Located] = []
-    for file in _data_files(path):
+    try:
+        files = _files(path, split)
+    except (OSError, ValueError, LookupError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: cannot be read: {error}; write it again.") from error
+    for file in files:
         try:
-            found = list(_READERS[_kind(file)](file))
+            found = [checked(row, f"{file}: row {number}") for number, row in rows_in(file)]
         except DataError:
             raise
         except (OSError, EOFError, ValueError) as error:  # UnicodeDecodeError and pyarrow's errors are ValueErrors
-            raise DataError(f"{file}: cannot be read: {error}; write it again as UTF-8 {_kind(file)[1:]}.") from error
+            kind = "dataset with save_to_disk" if kind_of(file) == SAVED else f"UTF-8 {kind_of(file)[1:]}"
+            raise DataError(f"{file}: cannot be read: {error}; write it again as {kind}.") from error
         if not found:
             raise DataError(f"{file}: has no rows; give a dataset with at least one row.")
         rows += found
     return rows
 
 
-def _kind(path: Path) -> str:
-    suffixes = [suffix for suffix in path.suffixes if suffix != ".gz"]
-    return suffixes[-1] if suffixes and suffixes[-1] in KINDS else ""
-
-
-def _data_files(path: Path) -> list[Path]:
+def _files(path: Path, split: str | None) -> list[Path]:
     if not path.exists():
         raise DataError(f"{path}: does not exist.")
-    files = sorted(p for p in path.iterdir() if _kind(p)) if path.is_dir() else [path]
-    if not files or not _kind(files[0]):
+    files = [path]
+    if path.is_dir() and kind_of(path) != SAVED:
+        files = [file for name in (split.split("+") if split else [None]) for file in data_files(path, name)]
+    if not kind_of(files[0]):
         raise DataError(f"{path}: no data file here; accepted: {', '.join(KINDS)} (and .gz of them).")
     if empty := [file for file in files if file.stat().st_size == 0]:
         raise DataError(f"{empty[0]}: is empty; give a dataset with at least one row.")
     return files
 
 
-def _text(file: Path) -> str:
-    with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as stream:
-        return stream.read().decode("utf-8")
+def checked(row: Any, where: str) -> Located:
+    """
+    Raises:
+        DataError: it is no object, it is nested too deeply, or a text in it holds half a surrogate pair.
+    """
+    if not isinstance(row, dict):
+        raise DataError(f"{where}: is a JSON {type(row).__name__}; write one JSON object per line.")
+    for column, value in row.items():
+        _check_text(value, f"{where}: {column}", _DEEPEST)
+    return where, row
 
 
-def _object(value: Any, where: str) -> Located:
-    if not isinstance(value, dict):
-        raise DataError(f"{where}: is a JSON {type(value).__name__}; write one JSON object per line.")
-    return where, value
-
-
-def _read_jsonl(file: Path) -> Iterator[Located]:
-    # str.splitlines would also cut at U+2028 inside a text.
-    for number, line in enumerate(_text(file).split("\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{file}: row {number}"
+def _check_text(value: Any, where: str, depth: int) -> None:
+    if isinstance(value, str):
         try:
-            value = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{where}: is not JSON ({error}); write one JSON object per line.") from None
-        yield _object(value, where)
+            value.encode()
+        except UnicodeEncodeError:
+            raise DataError(
+                f"{where}: holds half of a surrogate pair, as where a text is cut inside a character; mend the text."
+            ) from None
+    elif isinstance(value, (dict, list)):
+        if depth == 0:
+            raise DataError(f"{where}: is nested more than {_DEEPEST} levels deep; flatten it or remove the column.")
+        for inner in value.values() if isinstance(value, dict) else value:
+            _check_text(inner, where, depth - 1)
 
 
-def _read_json(file: Path) -> Iterator[Located]:
-    value = json.loads(_text(file))
-    if not isinstance(value, list):
-        raise DataError(f"{file}: is a JSON {type(value).__name__}; write a list of objects, or one object per line as .jsonl.")
-    for number, row in enumerate(value, start=1):
-        yield _object(row, f"{file}: row {number}")
+def sample(rows: Sequence[T], limit: int | None) -> list[T]:
+    """At most so many of the rows, in their order: one drawn from each of `limit` stretches of equal length, always the same.
 
-
-def _read_csv(file: Path) -> Iterator[Located]:
-    csv.field_size_limit(sys.maxsize)  # responses may be long
-    reader = csv.DictReader(_text(file).splitlines(keepends=True), strict=True)
-    try:
-        rows = list(reader)
-    except csv.Error as error:
-        raise DataError(f"{file}: row {reader.line_num}: is not CSV ({error}).") from None
-    yield from located(rows, str(file))
-
-
-def _read_parquet(file: Path) -> Iterator[Located]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        table = pyarrow.parquet.read_table(file)
-    except pyarrow.ArrowException as error:
-        raise ValueError(error) from error
-    yield from located(table.to_pylist(), str(file))
-
-
-_READERS = {".jsonl": _read_jsonl, ".json": _read_json, ".csv": _read_csv, ".parquet": _read_parquet}
+    The first rows would not do: published files are often sorted by category or label.
+    """
+    if limit is None or limit >= len(rows):
+        return list(rows)
+    rng = random.Random(_SAMPLE_SEED)
+    ends = [len(rows) * place // limit for place in range(limit + 1)]
+    return [rows[rng.randrange(start, end)] for start, end in itertools.pairwise(ends)]
 
 
 def require_columns(rows: list[Located], columns: Iterable[str], format_: str) -> None:

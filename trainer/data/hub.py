@@ -3,30 +3,79 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from trainer.config.paths import looks_local
-from trainer.data.files import Located, located, read_rows
+from trainer.data.files import Located, checked, read_rows
+from trainer.data.folders import all_splits, split_name
+from trainer.data.readers import SAVED, kind_of
 from trainer.errors import DataError
 
 
-def read_source(source: str, split: str) -> list[Located]:
-    """All rows of a path, or of a split of the hub dataset of that name.
+def read_source(source: str, split: str | None) -> list[Located]:
+    """All rows of a file, or of a split of a directory or of the hub dataset of that name; None: there must be just one.
 
     Raises:
         DataError: nothing can be read there.
     """
-    return read_rows(Path(source).expanduser()) if looks_local(source) else hub_rows(source, split)
+    return read_rows(Path(source).expanduser(), split) if looks_local(source) else hub_rows(source, split)
 
 
-def hub_rows(name: str, split: str) -> list[Located]:
+def read_splits(source: str) -> dict[str, list[Located]]:
+    """All rows of a file, of every data file in a directory, or of every split of all subsets of a hub dataset, by the name of
+    the split that they are in.
+
+    Raises:
+        DataError: nothing can be read there.
+    """
+    if not looks_local(source):
+        return _hub_splits(source)
+    path = Path(source).expanduser()
+    if not path.is_dir() or kind_of(path) == SAVED:
+        return {split_name(path): read_rows(path)}
+    try:
+        files = all_splits(path)
+    except (ValueError, LookupError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: cannot be read: {error}; write it again.") from error
+    return {name: [row for file in of_split for row in read_rows(file)] for name, of_split in files.items()}
+
+
+def _hub_splits(name: str) -> dict[str, list[Located]]:
+    from datasets import get_dataset_config_names, load_dataset
+    from datasets.exceptions import DatasetsError
+
+    try:
+        subsets = [load_dataset(name, subset) for subset in get_dataset_config_names(name)]
+    except (DatasetsError, OSError, ValueError) as error:
+        raise _not_had(name, error) from error
+    return {split: _located(rows, name) for subset in subsets for split, rows in subset.items()}
+
+
+def hub_rows(name: str, split: str | None) -> list[Located]:
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
 
     try:
         dataset = load_dataset(name, split=split)
     except (DatasetsError, OSError, ValueError) as error:
-        raise DataError(
-            f"{name}: the hub dataset cannot be had: {error}. Without a network, download it first and give "
-            "data.path=<directory>."
-        ) from error
-    return located(dataset.to_list(), name)
+        raise _not_had(name, error) from error
+    if split is None:
+        if len(dataset) > 1:
+            raise DataError(
+                f"{name}: holds the splits {', '.join(dataset)}; set the key split (of prompts: splits.NAME) to one."
+            )
+        (dataset,) = dataset.values()
+    return _located(dataset, name)
+
+
+def _located(dataset: Any, name: str) -> list[Located]:
+    return [checked(row, f"{name}: row {number}") for number, row in enumerate(dataset.to_list(), start=1)]
+
+
+def _not_had(name: str, error: Exception) -> DataError:
+    return DataError(
+        f"{name}: the hub dataset cannot be had: {error}. Without a network, download it first and give the path of its "
+        "directory."
+    )

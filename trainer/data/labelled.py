@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.data.files import Row
+from trainer.data.files import Row, sample
 from trainer.data.hub import read_source
 from trainer.errors import DataError
 
 WORDS = {
-    **dict.fromkeys(("1", "true", "yes", "unsafe", "harmful", "toxic", "flagged"), 1),
-    **dict.fromkeys(("0", "false", "no", "safe", "unharmful", "harmless", "benign", "non-toxic"), 0),
+    **dict.fromkeys(("unsafe", "harmful", "toxic", "flagged", "malicious", "jailbreak"), 1),
+    **dict.fromkeys(("safe", "unharmful", "harmless", "benign", "non-toxic"), 0),
 }
+TRUTHS = {**dict.fromkeys(("1", "true", "yes"), True), **dict.fromkeys(("0", "false", "no"), False)}
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,13 @@ def read_labelled(
     Args:
         source: a path (json, jsonl, csv, parquet, also .gz) or a hub name.
         parse: (where a row stands, the row) -> what it says, or why it is left out.
-        split: of the hub dataset.
-        limit: read only this many rows.
+        split: of a directory that holds several, or of the hub dataset.
+        limit: read only this many rows, as `files.sample` draws them.
 
     Raises:
         DataError: nothing can be read or nothing is left, or a row lacks a column, or a text or a label is not one.
     """
-    located = read_source(source, split)[:limit]
+    located = sample(read_source(source, split), limit)
     rows: dict[Labelled, None] = {}
     left_out: Counter[str] = Counter()
     for where, row in located:
@@ -109,15 +110,55 @@ def text_or_empty(value: Any, where: str, column: str) -> str:
     return value if value and value.strip() else ""
 
 
-def label_of(value: Any, where: str, column: str) -> int | None:
-    """A word, a truth value, or 0 or 1; None where there is none."""
+def label_of(value: Any, where: str, column: str, *, safe: bool = False, threshold: float | None = None) -> int | None:
+    """1 = to be flagged, of a truth value, 0 or 1, a word or a number; None where there is none. Of several, in a list or by
+    their names in an object, one is enough; a list may also hold the names of what is wrong, and where it is empty nothing is.
+
+    Args:
+        safe: true, 1 and yes say that nothing is wrong; a word such as unsafe means what it says.
+        threshold: numbers from this on count as true, smaller ones as false.
+
+    Raises:
+        DataError: it is none of these, or a list of words says both, as where annotators disagree.
+    """
+    if isinstance(value, Mapping):
+        labels = [label_of(v, where, f"{column}.{k}", safe=safe, threshold=threshold) for k, v in value.items()]
+        return worst(labels)
+    if isinstance(value, list):
+        if value and all(isinstance(one, str) for one in value):
+            return _label_of_words(value, where, column, safe)
+        return worst(label_of(v, where, column, safe=safe, threshold=threshold) for v in value) if value else 0
     if value is None or value == "":
         return None
-    if isinstance(value, str) and (word := value.strip().lower()) in WORDS:
+    word = str(value).strip().lower()
+    if threshold is not None:
+        try:
+            return int((float(value) >= threshold) != safe)
+        except (TypeError, ValueError):
+            raise DataError(f"{where}: {column} is {value!r}; with a threshold it must be a number.") from None
+    if isinstance(value, str) and word in WORDS:
         return WORDS[word]
-    if isinstance(value, (bool, int, float)) and value in (0, 1):
-        return int(value)
-    raise DataError(f"{where}: {column} is {value!r}; a label is 0 or 1, true or false, or one of {', '.join(WORDS)}.")
+    if word in TRUTHS or (isinstance(value, float) and value in (0, 1)):
+        return int(TRUTHS.get(word, bool(value)) != safe)
+    raise DataError(
+        f"{where}: {column} is {value!r}; a label is 0 or 1, true or false, or one of {', '.join(WORDS)}, or a list of such or "
+        "an object with such."
+    )
+
+
+def _label_of_words(words: list[str], where: str, column: str, safe: bool) -> int:
+    known = [word for word in words if word.strip().lower() in WORDS or word.strip().lower() in TRUTHS]
+    if not known:
+        return int(any(word.strip().lower() != "none" for word in words))
+    labels = {label_of(word, where, column, safe=safe) for word in known}
+    if len(known) < len(words) or len(labels) > 1:
+        raise DataError(f"{where}: {column} is {words!r}, which does not say one thing; give one label.")
+    return int(bool(labels.pop()))
+
+
+def worst(labels: Iterable[int | None]) -> int | None:
+    """1 where one is, None where none is known."""
+    return max((label for label in labels if label is not None), default=None)
 
 
 def labelled(prompt: str, response: str, prompt_label: int | None, response_label: int | None) -> Labelled | str:
@@ -129,7 +170,3 @@ def labelled(prompt: str, response: str, prompt_label: int | None, response_labe
     if prompt_label is None and response_label is None:
         return "no label"
     return Labelled(prompt, response or None, prompt_label, response_label)
-
-
-def opposite(label: int | None) -> int | None:
-    return None if label is None else 1 - label

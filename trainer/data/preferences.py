@@ -11,12 +11,12 @@ from trainer.items import Message
 
 @dataclass(frozen=True)
 class Preference:
-    """prompt: the conversation up to and including the last user turn. chosen, rejected: the reply to it.
-    where: the file and row it came from."""
+    """prompt: the conversation up to and including the last user turn. chosen, rejected: the reply to it; None where there is
+    nothing but a reply to imitate. where: the file and row it came from."""
 
     prompt: tuple[Message, ...]
     chosen: str
-    rejected: str
+    rejected: str | None = None
     where: str = field(default="", compare=False)
 
 
@@ -29,7 +29,7 @@ class Preferences:
     dropped: Counter[str] = field(default_factory=Counter)
 
     def add(self, pair: Preference) -> None:
-        if not pair.chosen.strip() or not pair.rejected.strip():
+        if not pair.chosen.strip() or (pair.rejected is not None and not pair.rejected.strip()):
             self.dropped["empty response"] += 1
         elif pair.chosen == pair.rejected:
             self.dropped["chosen equals rejected"] += 1
@@ -50,6 +50,7 @@ def sft_examples(pairs: Iterable[Preference]) -> Iterator[dict[str, list[Message
 def dpo_examples(pairs: Iterable[Preference]) -> Iterator[dict[str, list[Message]]]:
     """Every pair, in TRL's explicit conversational preference form."""
     for pair in pairs:
+        assert pair.rejected is not None  # a method that learns from pairs takes no other data
         yield {
             "prompt": list(pair.prompt),
             "chosen": [{"role": "assistant", "content": pair.chosen}],

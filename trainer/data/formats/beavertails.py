@@ -7,7 +7,7 @@ from typing import Literal
 from trainer.config.section import section
 from trainer.data.files import Row, require_columns
 from trainer.data.formats.labels import LabelledFiles
-from trainer.data.labelled import Labelled, label_of, labelled, opposite, text_or_empty
+from trainer.data.labelled import Labelled, label_of, labelled, text_or_empty
 
 
 @section
@@ -28,4 +28,4 @@ class BeavertailsData(LabelledFiles):
 def from_beavertails(where: str, row: Row) -> Labelled | str:
     require_columns([(where, row)], ("prompt", "response", "is_safe"), "beavertails")
     prompt, response = (text_or_empty(row[column], where, column) for column in ("prompt", "response"))
-    return labelled(prompt, response, None, opposite(label_of(row["is_safe"], where, "is_safe")))
+    return labelled(prompt, response, None, label_of(row["is_safe"], where, "is_safe", safe=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from trainer.config.section import section
@@ -13,6 +14,7 @@ from trainer.errors import DataError
 
 COLUMNS = ("system_prompt", "prompt", "chosen_response", "rejected_response")
 LABELS = ("spec_i", "spec_j", "chosen_cat", "rejected_cat")  # checked where present
+_OF_REPLY = re.compile(r"\((.*), *(?:[01]|True|False)\)")  # the risks of a response, and whether it addresses its request
 
 
 @section
@@ -33,8 +35,9 @@ def from_cosalign(rows: list[Located], taxonomy: Taxonomy = COSA) -> Preferences
         for column in LABELS:
             if row.get(column) is not None:
                 label = text_of(row, column, where)
+                pair = _OF_REPLY.fullmatch(label)
                 try:
-                    taxonomy.parse_label(label)
+                    taxonomy.parse_label(pair[1] if pair else label)
                 except DataError as error:
                     raise DataError(f"{where}: {column}: {error}") from None
         system, prompt, chosen, rejected = (text_of(row, c, where) for c in COLUMNS)

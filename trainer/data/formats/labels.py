@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ from pydantic import Field
 from trainer.config.bases import DataSection
 from trainer.config.paths import PLAIN_NAME, missing_path
 from trainer.config.section import OneOf, section
+from trainer.data.check import unreadable
 from trainer.data.files import Row
 from trainer.data.formats.pairs import PreferenceData
 from trainer.data.labelled import Labelled, read_labelled
@@ -24,7 +26,8 @@ class LabelledData(DataSection):
     """Prompts and responses with safety labels.
 
     train, validation: rows to train on, and to set the threshold by. A training row whose prompt is in a test set is left out.
-    limit: read only the first rows of each file (of each test set in the sandbox); null is all.
+    limit: read only so many rows: in the sandbox the first of each test set, of each file one from each of as many equal
+        stretches; null is all.
     max_length: longer rows (in tokens, prompt and response, the chat template included) are left out.
     preferences: the pairs that an aligner is trained on, with the keys of a preference dataset.
     """
@@ -62,7 +65,7 @@ class LabelledFiles(LabelledData):
 
     path: to train on: a local file or directory (jsonl, json, csv, parquet, also .gz) or a hub dataset name.
     tests: name -> the same, to test on.
-    split, test_split: of hub datasets.
+    split, test_split: of directories that hold several, and of hub datasets.
     """
 
     path: str | None = None
@@ -80,15 +83,19 @@ class LabelledFiles(LabelledData):
 
     def read(self, seed: int) -> tuple[list[Labelled], dict[str, list[Labelled]]]:
         assert self.path is not None  # checked when the config was loaded
-        tests = {name: read_labelled(path, self.parse, self.test_split, self.limit) for name, path in self.tests.items()}
-        return read_labelled(self.path, self.parse, self.split, self.limit), tests
+        tests = {name: self._read(path, self.test_split) for name, path in self.tests.items()}
+        return self._read(self.path, self.split), tests
+
+    def _read(self, source: str, split: str) -> list[Labelled]:
+        return read_labelled(source, self.parse, split, self.limit)
 
     def problems(self, key: str, config: RunConfig, base_dir: Path) -> list[str]:
         problems = []
         if self.path is None:
             problems.append(f"{key}.path: {key}.format={self.format} needs a file, a directory or a hub name.")
         else:
-            problems += missing_path(f"{key}.path", self.path, base_dir)
+            missing = missing_path(f"{key}.path", self.path, base_dir)
+            problems += missing or unreadable(f"{key}.path", self.path, self, partial(self._read, self.path, self.split))
         if not self.tests and config.evaluation is not None:
             problems.append(f"{key}.tests: there is nothing to evaluate on; set {key}.tests.NAME=FILE, or evaluation=none.")
         for name, path in self.tests.items():
@@ -96,7 +103,8 @@ class LabelledFiles(LabelledData):
                 problems.append(
                     f"{key}.tests.{name}: must be a plain name (letters, digits, _ and -), not train or validation."
                 )
-            problems += missing_path(f"{key}.tests.{name}", path, base_dir)
+            missing = missing_path(f"{key}.tests.{name}", path, base_dir)
+            problems += missing or unreadable(f"{key}.tests.{name}", path, self, partial(self._read, path, self.test_split))
         return [*problems, *super().problems(key, config, base_dir)]
 
     def reads(self) -> dict[str, str | None]:

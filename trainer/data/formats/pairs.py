@@ -1,4 +1,4 @@
-"""Data sections that give preference pairs."""
+"""Data sections that give replies to imitate, and preference pairs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pydantic import Field
 from trainer.config.bases import DataSection
 from trainer.config.paths import looks_local, missing_path
 from trainer.config.section import section
-from trainer.data.files import Located
+from trainer.data.check import unreadable
+from trainer.data.files import Located, sample
 from trainer.data.hub import read_source
 from trainer.data.preferences import Preferences
 
@@ -21,10 +22,11 @@ if TYPE_CHECKING:
 
 
 @section
-class PreferenceData(DataSection):
-    """Preference pairs.
+class DemonstrationData(DataSection):
+    """Prompts with a reply to imitate. Preference pairs are some as well: their chosen replies are.
 
-    limit: use only the first rows; null is all.
+    limit: use only so many rows: in the sandbox the first, of files one from each of as many equal stretches, because
+        published files are often sorted; null is all.
     max_prompt_length: the longest prompt to train on, in tokens; null is all that `max_length` leaves room for.
     overlong: what to do with a row whose prompt is longer.
     """
@@ -35,7 +37,7 @@ class PreferenceData(DataSection):
 
     @abstractmethod
     def read(self, seed: int, on_prompt: Callable[[], object] = lambda: None) -> Preferences:
-        """The pairs.
+        """The pairs; where there is one reply to a prompt, it is the chosen one.
 
         Args:
             seed: of pairs that are made, not read.
@@ -52,11 +54,16 @@ class PreferenceData(DataSection):
 
 
 @section
-class PreferenceFiles(PreferenceData):
-    """Preference pairs from files.
+class PreferenceData(DemonstrationData):
+    """Preference pairs: every one has a rejected reply as well."""
+
+
+@section
+class DemonstrationFiles(DemonstrationData):
+    """Replies to imitate, from files.
 
     path: a local file (jsonl, json, csv, parquet, also .gz) or directory, or a hub dataset name.
-    split: which split of a hub dataset.
+    split: which split of a directory that holds several, or of a hub dataset; several joined by `+`.
     """
 
     path: str | None = None
@@ -71,7 +78,7 @@ class PreferenceFiles(PreferenceData):
         """
 
     def read(self, seed: int, on_prompt: Callable[[], object] = lambda: None) -> Preferences:
-        return self.parse(read_source(self.path or "", self.split)[: self.limit])
+        return self.parse(sample(read_source(self.path or "", self.split), self.limit))
 
     @property
     def is_here(self) -> bool:
@@ -80,7 +87,13 @@ class PreferenceFiles(PreferenceData):
     def problems(self, key: str, config: RunConfig, base_dir: Path) -> list[str]:
         if self.path is None:
             return [f"{key}.path: {key}.format={self.format} needs a file, a directory or a hub name."]
-        return missing_path(f"{key}.path", self.path, base_dir)
+        missing = missing_path(f"{key}.path", self.path, base_dir)
+        return missing or unreadable(f"{key}.path", self.path, self, lambda: self.read(config.seed))
 
     def reads(self) -> dict[str, str | None]:
         return {"path": self.path}
+
+
+@section
+class PreferenceFiles(DemonstrationFiles, PreferenceData):
+    """Preference pairs from files."""

@@ -16,7 +16,8 @@ from trainer.data.replies import Replies
 class UnpairedData(DataSection):
     """Replies, each desirable or undesirable on its own.
 
-    limit: use only the first rows; null is all.
+    limit: use only so many rows: in the sandbox the first, of files one from each of as many equal stretches, because
+        published files are often sorted; null is all.
     max_prompt_length: the longest prompt to train on, in tokens; null is all that `max_length` leaves room for.
     overlong: what to do with a row whose prompt is longer.
     """

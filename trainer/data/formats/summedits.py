@@ -7,7 +7,7 @@ from typing import Literal
 from trainer.config.section import section
 from trainer.data.files import Row, require_columns
 from trainer.data.formats.labels import LabelledFiles
-from trainer.data.labelled import Labelled, label_of, labelled, opposite, text_or_empty
+from trainer.data.labelled import Labelled, label_of, labelled, text_or_empty
 
 
 @section
@@ -28,4 +28,4 @@ class SummeditsData(LabelledFiles):
 def from_summedits(where: str, row: Row) -> Labelled | str:
     require_columns([(where, row)], ("doc", "summary", "label"), "summedits")
     doc, summary = (text_or_empty(row[column], where, column) for column in ("doc", "summary"))
-    return labelled(doc, summary, None, opposite(label_of(row["label"], where, "label")))
+    return labelled(doc, summary, None, label_of(row["label"], where, "label", safe=True))

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from trainer.config.paths import looks_local, missing_path
 from trainer.config.section import section
-from trainer.data.files import Located, require_columns
+from trainer.data.check import unreadable
+from trainer.data.files import Located, require_columns, sample
 from trainer.data.formats.replies import UnpairedData
 from trainer.data.hub import read_source
-from trainer.data.messages import prompt_of, reply_of
+from trainer.data.messages import reply_of, request_of
 from trainer.data.replies import Replies, Reply
 from trainer.errors import DataError
 
@@ -23,10 +24,11 @@ LABELS = {"true": True, "1": True, "false": False, "0": False}
 
 @section
 class UnpairedFiles(UnpairedData):
-    """Columns prompt and completion, each text or chat messages, and label: true (desirable), false, 1 or 0.
+    """Columns prompt and completion, each text or chat messages, and label: true (desirable), false, 1 or 0. A system prompt or
+    an input that stands beside the prompt belongs to it.
 
     path: a local file (jsonl, json, csv, parquet, also .gz) or directory, or a hub dataset name.
-    split: which split of a hub dataset.
+    split: which split of a directory that holds several, or of a hub dataset; several joined by `+`.
     """
 
     format: Literal["unpaired"]
@@ -34,7 +36,7 @@ class UnpairedFiles(UnpairedData):
     split: str = "train"
 
     def read(self, seed: int) -> Replies:
-        return from_unpaired(read_source(self.path or "", self.split)[: self.limit])
+        return from_unpaired(sample(read_source(self.path or "", self.split), self.limit))
 
     @property
     def is_here(self) -> bool:
@@ -43,7 +45,8 @@ class UnpairedFiles(UnpairedData):
     def problems(self, key: str, config: RunConfig, base_dir: Path) -> list[str]:
         if self.path is None:
             return [f"{key}.path: {key}.format={self.format} needs a file, a directory or a hub name."]
-        return missing_path(f"{key}.path", self.path, base_dir)
+        missing = missing_path(f"{key}.path", self.path, base_dir)
+        return missing or unreadable(f"{key}.path", self.path, self, lambda: self.read(config.seed))
 
     def reads(self) -> dict[str, str | None]:
         return {"path": self.path}
@@ -58,7 +61,9 @@ def from_unpaired(rows: list[Located]) -> Replies:
     require_columns(rows, COLUMNS, "unpaired")
     result = Replies(rows=len(rows))
     for where, row in rows:
-        prompt, completion = prompt_of(row["prompt"], where), reply_of(row["completion"], where, "completion")
+        prompt, completion = request_of(row, where), reply_of(row["completion"], where, "completion")
+        if prompt is None:
+            raise DataError(f"{where}: prompt is empty; remove the row.")
         result.add(Reply(prompt, completion, _desirable(row["label"], where), where))
     return result
 

@@ -32,7 +32,7 @@ from trainer.methods.dsa.names import (
     guardrail_stage,
     strength_label,
 )
-from trainer.methods.pairs.lengths import max_prompt_tokens
+from trainer.methods.pairs.lengths import cuts, max_prompt_tokens
 from trainer.methods.pairs.section import DPO, dpo_problems
 
 if TYPE_CHECKING:
@@ -233,7 +233,8 @@ class DsaMethod(MethodSection):
         values, pairs = to_mapping(config)["method"], pairs_of(config)
         assert pairs is not None  # checked when the config was loaded
         given = asdict(pairs)  # type: ignore[call-overload]  # pydantic dataclasses are dataclasses
-        settings = depends.settings("model", preferences=given, max_prompt_tokens=max_prompt_tokens(config, pairs))
+        limits = {"max_prompt_tokens": max_prompt_tokens(config, pairs), "cuts": cuts(config)}
+        settings = depends.settings("model", preferences=given, **limits)
         reads = depends.reads("model.", "data.preferences.") if self.guardrails else depends.reads("model.", "data.")
         made = Stage(
             PAIRS, "trainer.methods.pairs.stage:run", depends.start, settings, reads, distributed=False, compared=False

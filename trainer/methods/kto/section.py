@@ -13,7 +13,7 @@ from trainer.config.training import stage_fields
 from trainer.data.formats.replies import UnpairedData
 from trainer.items import IN_CONTEXT, Contender
 from trainer.methods.kto.check import estimates_kl, kto_problems, precomputes
-from trainer.methods.pairs.lengths import max_prompt_tokens
+from trainer.methods.pairs.lengths import cuts, max_prompt_tokens
 
 if TYPE_CHECKING:
     from trainer.config.depends import Depends
@@ -36,7 +36,8 @@ class KtoMethod(MethodSection):
     def stages(self, config: RunConfig, depends: Depends) -> list[Stage]:
         data, (training,) = config.data, self.training(config)
         assert isinstance(data, UnpairedData)  # checked when the config was loaded
-        read = depends.settings("data", "model", max_prompt_tokens=max_prompt_tokens(config, data, ("kto",)))
+        limits = {"max_prompt_tokens": max_prompt_tokens(config, data, ("kto",)), "cuts": cuts(config, ("kto",))}
+        read = depends.settings("data", "model", **limits)
         trained = depends.settings("model", "trainer", "deepspeed", "kto")
         here, start = "trainer.methods.kto", depends.start
         return [

@@ -9,8 +9,8 @@ from pathlib import Path
 from trainer.config.run import RunConfig
 from trainer.data.formats.replies import UnpairedData
 from trainer.data.replies import kto_examples
-from trainer.methods.pairs.datasets import save_dataset, short_enough
-from trainer.methods.pairs.lengths import max_prompt_tokens
+from trainer.methods.pairs.datasets import save_dataset, short_enough, that_differ
+from trainer.methods.pairs.lengths import cuts, max_prompt_tokens
 from trainer.models.load import load_tokenizer
 from trainer.pipeline.context import StageContext
 from trainer.pipeline.places import base_model_path
@@ -41,9 +41,12 @@ def _write(config: RunConfig, run_dir: Path, out: Path) -> list[Path]:
     rows = list(kto_examples(found.replies))
     (out / REPLIES).write_text("".join(json.dumps(row) + "\n" for row in rows))
     save_dataset(rows, out / DATASET)
+    cut = cuts(config, ("kto",)).get("kto")
+    shortened = 0 if cut is None else that_differ(rows, tokenizer, cut)[1]
     sides = {"desirable": found.desirable, "undesirable": len(rows) - found.desirable}
-    write_json(out / REPORT, {"rows": found.rows, **sides, "left_out": dict(found.dropped)})
+    write_json(out / REPORT, {"rows": found.rows, **sides, "left_out": dict(found.dropped), "responses_cut": shortened})
     left_out = "".join(f"; left out {count} ({reason})" for reason, count in found.dropped.items())
+    left_out += "" if cut is None else cut.told("kto", shortened)
     counted = ", ".join(f"{count:,} {side}" for side, count in sides.items())
     print(f"{config.run.name} · {out.name} · {found.rows:,} rows -> {counted}{left_out}", flush=True)
     return [out / REPLIES, out / REPORT]

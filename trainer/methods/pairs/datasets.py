@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from datasets import Dataset
 from jinja2.exceptions import TemplateError
 
 from trainer.errors import DataError
 from trainer.items import Message
+from trainer.methods.pairs.lengths import Cut
 
 
 class Prompted(Protocol):
@@ -50,13 +51,32 @@ def short_enough(rows: Sequence[R], tokenizer: Any, limit: int, overlong: str) -
 def _prompt_lengths(rows: Iterable[Prompted], tokenizer: Any) -> Iterable[int]:
     for row in rows:
         try:
-            ids = tokenizer.apply_chat_template(list(row.prompt), add_generation_prompt=True, return_dict=True)["input_ids"]
+            yield len(_tokens(row.prompt, tokenizer, add_generation_prompt=True))
         except (TemplateError, ValueError) as error:
             raise DataError(
                 f"data: {row.where}: the tokenizer's chat template refuses this conversation: {error} "
                 f"(roles: {', '.join(message['role'] for message in row.prompt)})."
             ) from error
-        yield len(ids)
+
+
+def _tokens(chat: Sequence[Message], tokenizer: Any, add_generation_prompt: bool = False) -> Sequence[int]:
+    ids = tokenizer.apply_chat_template(list(chat), add_generation_prompt=add_generation_prompt, return_dict=True)["input_ids"]
+    return cast(Sequence[int], ids)
+
+
+def that_differ(rows: Sequence[dict[str, Any]], tokenizer: Any, cut: Cut) -> tuple[list[dict[str, Any]], int]:
+    """The rows less the pairs of which the cut leaves two equal texts, and how many responses it shortens.
+
+    Args:
+        rows: as trainers map them: prompt, and either chosen and rejected or completion, each a list of messages.
+    """
+    kept, shortened = [], 0
+    for row in rows:
+        texts = [_tokens([*row["prompt"], *row[name]], tokenizer) for name in row.keys() & {"completion", "chosen", "rejected"}]
+        shortened += sum(len(text) > cut.max_length for text in texts)
+        if len(texts) == 1 or cut(texts[0]) != cut(texts[1]):
+            kept.append(row)
+    return kept, shortened
 
 
 def save_dataset(rows: list[dict[str, Any]], out: Path) -> None:

@@ -12,10 +12,10 @@ from trainer.config.section import section
 from trainer.config.stage import Footprint, Stage, Training, TrlSection
 from trainer.config.training import stage_fields
 from trainer.config.zero import zero_stage
-from trainer.data.formats.pairs import PreferenceData
+from trainer.data.formats.pairs import DemonstrationData, PreferenceData
 from trainer.data.preferences import dpo_examples, sft_examples
 from trainer.items import IN_CONTEXT, Contender
-from trainer.methods.pairs.lengths import max_prompt_tokens
+from trainer.methods.pairs.lengths import cuts, max_prompt_tokens
 
 if TYPE_CHECKING:
     from trainer.config.depends import Depends
@@ -46,10 +46,11 @@ class PairsMethod(MethodSection):
 
     def stages(self, config: RunConfig, depends: Depends) -> list[Stage]:
         pairs = config.data
-        assert isinstance(pairs, PreferenceData)  # checked when the config was loaded
+        assert isinstance(pairs, DemonstrationData)  # checked when the config was loaded
         training = self.training(config)
         names = tuple(one.stage for one in training)
-        settings = depends.settings("data", "model", max_prompt_tokens=max_prompt_tokens(config, pairs), stages=names)
+        limits = {"max_prompt_tokens": max_prompt_tokens(config, pairs), "cuts": cuts(config)}
+        settings = depends.settings("data", "model", stages=names, **limits)
         reads = depends.reads("model.", "data.")
         stages = [
             Stage("data", "trainer.methods.pairs.stage:run", depends.start, settings, reads, distributed=False, compared=False)
@@ -76,7 +77,7 @@ class PairsMethod(MethodSection):
 
     def examples(self, config: RunConfig) -> dict[str, int | None]:
         pairs = config.data
-        assert isinstance(pairs, PreferenceData)  # checked when the config was loaded
+        assert isinstance(pairs, DemonstrationData)  # checked when the config was loaded
         if not pairs.is_here:
             return super().examples(config)
         found = pairs.read(config.seed).pairs

@@ -8,11 +8,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from trainer.config.run import RunConfig
-from trainer.data.formats.pairs import PreferenceData
+from trainer.data.formats.pairs import DemonstrationData
 from trainer.data.preferences import Preferences, dpo_examples, sft_examples
 from trainer.errors import DataError
-from trainer.methods.pairs.datasets import save_dataset, short_enough
-from trainer.methods.pairs.lengths import max_prompt_tokens
+from trainer.methods.pairs.datasets import save_dataset, short_enough, that_differ
+from trainer.methods.pairs.lengths import cuts, max_prompt_tokens
 from trainer.models.load import load_tokenizer
 from trainer.pipeline.context import StageContext
 from trainer.pipeline.places import base_model_path
@@ -22,10 +22,10 @@ PAIRS = "pairs"  # the stage of a method whose `data` is something else
 REPORT = "report.json"
 
 
-def preferences_of(config: RunConfig) -> PreferenceData:
+def preferences_of(config: RunConfig) -> DemonstrationData:
     """The section that says where the pairs come from: the run's data, or a part of it beside labelled texts."""
     pairs = getattr(config.data, "preferences", config.data)
-    assert isinstance(pairs, PreferenceData)  # checked when the config was loaded
+    assert isinstance(pairs, DemonstrationData)  # checked when the config was loaded
     return pairs
 
 
@@ -58,9 +58,16 @@ def _write(config: RunConfig, run_dir: Path, out: Path) -> list[Path]:
     with (out / "pairs.jsonl").open("w") as file:
         for pair in preferences.pairs:
             file.write(json.dumps({"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected}) + "\n")
-    sizes = {}
+    sizes, shortened, limits = {}, {}, cuts(config)
     for trainer in _trainers(config):
         rows = list(sft_examples(preferences.pairs) if trainer == "sft" else dpo_examples(preferences.pairs))
+        if (cut := limits.get(trainer)) is not None:
+            differ, shortened[trainer] = that_differ(rows, tokenizer, cut)
+            if equal := len(rows) - len(differ):
+                preferences.dropped[f"equal after the cut to {cut.max_length} tokens"] += equal
+            if not differ:
+                raise DataError(f"data: no pair differs in what {trainer}.max_length={cut.max_length} leaves of it; raise it.")
+            rows = differ
         sizes[trainer] = len(rows)
         save_dataset(rows, out / trainer)
     report = {
@@ -68,15 +75,17 @@ def _write(config: RunConfig, run_dir: Path, out: Path) -> list[Path]:
         "pairs": len(preferences.pairs),
         "examples": sizes,
         "left_out": dict(preferences.dropped),
+        "responses_cut": shortened,
     }
     write_json(out / REPORT, report)
     left_out = "".join(f"; left out {count} ({reason})" for reason, count in preferences.dropped.items())
+    left_out += "".join(limits[trainer].told(trainer, count) for trainer, count in shortened.items())
     examples = ", ".join(f"{size:,} for {trainer.upper()}" for trainer, size in sizes.items())
     print(f"{config.run.name} · {out.name} · {preferences.rows:,} rows -> {examples}{left_out}", flush=True)
     return [out / "pairs.jsonl", out / REPORT]
 
 
-def _read(data: PreferenceData, seed: int) -> Preferences:
+def _read(data: DemonstrationData, seed: int) -> Preferences:
     """The pairs; those that are made, not read, behind a progress bar."""
     if not data.makes_its_own:
         return data.read(seed)
