@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import load_from_disk
 from peft import PeftModel
 from transformers import PrinterCallback, TrainerCallback
 
@@ -16,7 +15,7 @@ from trainer.checkpoints.universal import separate_step_counts
 from trainer.config.lora import lora_config
 from trainer.config.training import accumulation_steps, config_class, stage_fields
 from trainer.config.zero import deepspeed_json
-from trainer.errors import ConfigError, DataError, Interrupted
+from trainer.errors import ConfigError, Interrupted
 from trainer.models.load import load_model
 from trainer.pipeline.context import StageContext
 from trainer.pipeline.places import MODEL_DIR
@@ -27,6 +26,7 @@ from trainer.training.callbacks.progress import ProgressBarCallback
 from trainer.training.callbacks.saving import CheckpointsCallback, writing_directory
 from trainer.training.callbacks.start_line import StartLineCallback
 from trainer.training.callbacks.stop_together import StopTogetherCallback
+from trainer.training.examples import vouch_for_examples
 from trainer.training.loss_guard import LossGuard
 from trainer.training.watchdog import WatchdogCallback
 
@@ -74,15 +74,6 @@ def peft_config(context: StageContext) -> Any:
     return None if lora is None else lora_config(lora)
 
 
-def load_examples(path: Path) -> Any:
-    """The stage's dataset, from disk: every rank maps the same file, and TRL caches beside it."""
-    try:
-        dataset = load_from_disk(str(path))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: the data stage's output cannot be read: {error}") from error
-    return dataset
-
-
 def train_and_save(context: StageContext, trainer: Any, tokenizer: Any, base_path: str) -> list[Path]:
     """Train, and save a model that transformers loads. Arguments, returns and raises: see `train`."""
     return train(context, trainer, tokenizer, lambda: _save(context, trainer, tokenizer, base_path))
@@ -102,6 +93,7 @@ def train(context: StageContext, trainer: Any, tokenizer: Any, save: Callable[[]
         BadLoss, DiskFull: see `SurvivalSection` and `CheckpointsCallback`.
     """
     start = read_start(context.stage_dir)
+    vouch_for_examples(context)
     stop = StopTogetherCallback()
     with Tracker.open(context) as tracker:
         _add_callbacks(context, trainer, tracker, stop, start)

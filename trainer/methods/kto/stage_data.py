@@ -40,10 +40,10 @@ def _write(config: RunConfig, run_dir: Path, out: Path) -> list[Path]:
     random.Random(f"kto-{config.seed}").shuffle(found.replies)
     rows = list(kto_examples(found.replies))
     (out / REPLIES).write_text("".join(json.dumps(row) + "\n" for row in rows))
-    save_dataset(rows, out / DATASET)
+    dataset = save_dataset(rows, out / DATASET)
     sides = {"desirable": found.desirable, "undesirable": len(rows) - found.desirable}
     write_json(out / REPORT, {"rows": found.rows, **sides, "left_out": dict(found.dropped)})
     left_out = "".join(f"; left out {count} ({reason})" for reason, count in found.dropped.items())
     counted = ", ".join(f"{count:,} {side}" for side, count in sides.items())
     print(f"{config.run.name} · {out.name} · {found.rows:,} rows -> {counted}{left_out}", flush=True)
-    return [out / REPLIES, out / REPORT]
+    return [out / REPLIES, out / REPORT, *dataset]

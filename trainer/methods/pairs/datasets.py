@@ -59,7 +59,8 @@ def _prompt_lengths(rows: Iterable[Prompted], tokenizer: Any) -> Iterable[int]:
         yield len(ids)
 
 
-def save_dataset(rows: list[dict[str, Any]], out: Path) -> None:
-    """Write a dataset, in the place of one that is there."""
+def save_dataset(rows: list[dict[str, Any]], out: Path) -> list[Path]:
+    """Write a dataset, in the place of one that is there; returns its files."""
     shutil.rmtree(out, ignore_errors=True)
     Dataset.from_list(rows).save_to_disk(str(out))
+    return sorted(out.iterdir())

@@ -58,11 +58,11 @@ def _write(config: RunConfig, run_dir: Path, out: Path) -> list[Path]:
     with (out / "pairs.jsonl").open("w") as file:
         for pair in preferences.pairs:
             file.write(json.dumps({"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected}) + "\n")
-    sizes = {}
+    sizes, written = {}, [out / "pairs.jsonl", out / REPORT]
     for trainer in _trainers(config):
         rows = list(sft_examples(preferences.pairs) if trainer == "sft" else dpo_examples(preferences.pairs))
         sizes[trainer] = len(rows)
-        save_dataset(rows, out / trainer)
+        written += save_dataset(rows, out / trainer)
     report = {
         "rows": preferences.rows,
         "pairs": len(preferences.pairs),
@@ -73,7 +73,7 @@ def _write(config: RunConfig, run_dir: Path, out: Path) -> list[Path]:
     left_out = "".join(f"; left out {count} ({reason})" for reason, count in preferences.dropped.items())
     examples = ", ".join(f"{size:,} for {trainer.upper()}" for trainer, size in sizes.items())
     print(f"{config.run.name} · {out.name} · {preferences.rows:,} rows -> {examples}{left_out}", flush=True)
-    return [out / "pairs.jsonl", out / REPORT]
+    return written
 
 
 def _read(data: PreferenceData, seed: int) -> Preferences:
