@@ -28,6 +28,7 @@ from trainer.training.callbacks.start_line import StartLineCallback
 from trainer.training.callbacks.stop_together import StopTogetherCallback
 from trainer.training.examples import vouch_for_examples
 from trainer.training.loss_guard import LossGuard
+from trainer.training.ruin import RuinCallback
 from trainer.training.watchdog import WatchdogCallback
 
 
@@ -96,8 +97,9 @@ def train(context: StageContext, trainer: Any, tokenizer: Any, save: Callable[[]
     vouch_for_examples(context)
     stop = StopTogetherCallback()
     with Tracker.open(context) as tracker:
-        _add_callbacks(context, trainer, tracker, stop, start)
-        LossGuard(context, context.config.survival, tokenizer).attach(trainer)
+        guard = LossGuard(context, context.config.survival, tokenizer)
+        guard.attach(trainer)
+        _add_callbacks(context, trainer, tracker, stop, start, guard)
         with stop_request.deferred():
             metrics = _train(trainer, start)
         if stop.stopped_at is None:
@@ -133,7 +135,9 @@ class _StopWhereNothingIsLeft(TrainerCallback):
             raise _NothingLeft
 
 
-def _add_callbacks(context: StageContext, trainer: Any, tracker: Tracker, stop: StopTogetherCallback, start: Start) -> None:
+def _add_callbacks(
+    context: StageContext, trainer: Any, tracker: Tracker, stop: StopTogetherCallback, start: Start, guard: LossGuard
+) -> None:
     survival, keep = context.config.survival, stage_fields(context.config, context.training).get("save_total_limit", 2)
     report = context.stage_dir / "errors" / f"rank{context.rank}.json"
     trainer.remove_callback(PrinterCallback)
@@ -143,6 +147,7 @@ def _add_callbacks(context: StageContext, trainer: Any, tracker: Tracker, stop: 
     trainer.add_callback(StartLineCallback(context))
     trainer.add_callback(MetricsCallback(tracker))
     trainer.add_callback(stop)  # before the checkpoints: it asks for one
+    trainer.add_callback(RuinCallback(context, trainer, guard))  # before the checkpoints, too: a ruined model is no checkpoint
     trainer.add_callback(CheckpointsCallback(context, start.attempt, keep))
     trainer.add_callback(WatchdogCallback(report, context.rank, survival.hang_timeout))
     if start.universal:
