@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -46,7 +47,8 @@ class TrainerOfLosses:
 def guarded(tmp_path: Path, **settings: Any) -> tuple[TrainerOfLosses, LossGuard]:
     (tmp_path / "sft").mkdir()
     stage = Stage("sft", "", training=Training("sft", "sft"))
-    context = StageContext(config=None, run_dir=tmp_path, stage=stage, rank=0, world_size=1)  # type: ignore[arg-type]
+    config: Any = SimpleNamespace(trainer={})
+    context = StageContext(config, tmp_path, stage, rank=0, world_size=1)
     trainer, guard = TrainerOfLosses(), LossGuard(context, SurvivalSection(**settings), Words())
     guard.attach(trainer)
     return trainer, guard

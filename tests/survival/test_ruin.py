@@ -43,7 +43,7 @@ def test_a_step_that_was_too_large_ends_the_run_unsaved(tmp_path: Path, settings
 def test_the_way_out_works(tmp_path: Path) -> None:
     with pytest.raises(BadLoss) as ended:
         run_here(tmp_path, *SHORT, "trainer.learning_rate=1e38")
-    found = re.search(r"a lower (\S+) .* and (run.on_existing=resume)", str(ended.value))
+    found = re.search(r"a lower (\S+) and (run.on_existing=resume)", str(ended.value))
     assert found is not None
     rate, again = found.groups()
     assert (run_here(tmp_path, *SHORT, "trainer.learning_rate=1e38", f"{rate}=1e-4", again) / "sft" / "model").exists()
@@ -97,4 +97,4 @@ def test_large_weights_are_no_ruin() -> None:
         "none": torch.empty(0),
     }
     assert ruined(fine.items()) == []
-    assert ruined([("a", torch.tensor([1.0, torch.nan])), *fine.items(), ("b", torch.tensor([1e20]))]) == ["a", "b"]
+    assert ruined([("a", torch.tensor([1.0, torch.nan])), *fine.items(), ("b", torch.tensor([-1e20, 0]))]) == ["a", "b"]

@@ -46,11 +46,10 @@ def results_table(results: dict[str, Any], columns: Sequence[Column]) -> Table:
         perfect = {key.replace("_attainable", ""): value for key, value in first.items() if "_attainable/" in key}
         table.add_section()
         table.add_row("a perfect model", *(cell(perfect[key] | {"ci95": None}) if key in perfect else "" for _, key in columns))
-    table.caption, table.caption_justify = "\n".join(_not_measured(results)) or None, "left"
     return table
 
 
-def _not_measured(results: dict[str, Any]) -> list[str]:
+def not_measured(results: dict[str, Any]) -> list[str]:
     """A line for each model of which the judge understood no answer in a config, or in a set of prompts."""
     lines = []
     for label, metrics in results["models"].items():
@@ -72,6 +71,8 @@ def print_report(config: RunConfig, run_dir: Path) -> None:
         if responses.exists():
             assert config.evaluation is not None  # it was evaluated
             console.print(results_table(results, config.evaluation.columns))
+            for line in not_measured(results):
+                console.print(line, soft_wrap=True, highlight=False)
         for table in [] if config.method.tables is None else resolve(config.method.tables)(results):
             console.print(table)
         every = f"   every response: {responses}" if responses.exists() else ""

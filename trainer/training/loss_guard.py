@@ -26,11 +26,10 @@ BAD_BATCHES = "bad_batches"
 
 def start_again_slower(context: StageContext) -> str:
     """The way out where a step was too large."""
-    section = context.training.section
-    return (
-        f"Start again with a lower {section}.learning_rate (or {section}.max_grad_norm) and run.on_existing=resume: this stage "
-        "begins anew, what is before it is kept."
-    )
+    training, rate = context.training, "learning_rate"
+    section = "trainer" if rate in context.config.trainer else training.section
+    key = f"learning rate of {training.variant}" if rate in training.fields else f"{section}.{rate}"
+    return f"Start again with a lower {key} and run.on_existing=resume: what that changes begins anew."
 
 
 @dataclass(frozen=True)
