@@ -21,7 +21,7 @@ import yaml
 from scipy import stats
 
 from benchmarks.common import Table, options, publish
-from trainer.evaluation.report import RESULTS
+from trainer.pipeline.places import RESULTS
 from trainer.pipeline.run import CONFIG
 
 METRICS = (

@@ -59,4 +59,4 @@ class DiskFull(StageFailed, OSError):
 
 
 class BadLoss(StageFailed, ArithmeticError):
-    """A loss was not finite or exploded, and the policy is to stop."""
+    """A loss, a gradient or the weights themselves are not finite, or a loss exploded, and going on is not the policy."""

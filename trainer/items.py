@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 Message = dict[str, str]
@@ -55,9 +56,22 @@ class Judgement:
     correct: bool
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What a judge makes of a response.
+
+    Attributes:
+        judgement: None where its reply could not be understood.
+        replies: what it said, by question; empty where it does not answer in words.
+    """
+
+    judgement: Judgement | None
+    replies: Mapping[str, str] = field(default_factory=dict)
+
+
 class Judge(Protocol):
-    def __call__(self, items: list[Item], responses: list[str]) -> list[Judgement | None]:
-        """One judgement per response; None where the judge's reply could not be understood."""
+    def __call__(self, items: list[Item], responses: list[str]) -> list[Verdict]:
+        """One verdict per response."""
         ...
 
 

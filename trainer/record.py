@@ -6,12 +6,22 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 _PACKAGES = ("torch", "deepspeed", "transformers", "trl", "datasets", "accelerate", "peft", "wandb", "hydra-core", "keel")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_REMEMBERED = 1 << 20  # bytes from which on a hash is; smaller files are read as quickly
+_SETTLED = 2 * 10**9  # ns: more than a tick of any file system's clock
+_READERS = 8  # threads: hashing releases the interpreter lock, and a parallel file system wants several readers
 
 
 def fingerprint_of(value: Any) -> str:
@@ -20,22 +30,66 @@ def fingerprint_of(value: Any) -> str:
 
 
 def hash_file(path: Path) -> str:
+    """SHA-256 of a file's content.
+
+    That of a large file is remembered in the user's cache directory, by device, inode, size and times, so that weights are read
+    once and not in every stage and on every rank. One that was written a moment ago is not: it may change within one tick of
+    the file system's clock.
+    """
+    facts = path.stat()
+    if facts.st_size < _REMEMBERED:
+        return _sha256(path)
+    key = [facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns]
+    known = _cache_directory() / fingerprint_of(key)
+    with suppress(OSError, UnicodeDecodeError):
+        if _SHA256.fullmatch(found := known.read_text()):
+            return found
+    settled = time.time_ns() - max(facts.st_mtime_ns, facts.st_ctime_ns) > _SETTLED
+    digest = _sha256(path)
+    if settled:
+        with suppress(OSError):  # no room, no home: the next one reads it again
+            known.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            temporary = known.with_name(f"{known.name}.{uuid.uuid4().hex}")  # several processes may write the same
+            temporary.write_text(digest)
+            temporary.replace(known)
+    return digest
+
+
+def hash_files(paths: Iterable[Path]) -> list[str]:
+    """SHA-256 of each, several read at a time."""
+    with ThreadPoolExecutor(_READERS) as pool:
+        return list(pool.map(hash_file, paths))
+
+
+def fingerprint_path(path: Path) -> str:
+    """A file's name and content, or for a directory those of all files below it, but for hidden ones.
+
+    Raises:
+        OSError: something cannot be read.
+    """
+    files = sorted(_files_below(path)) if path.is_dir() else [path]
+    names = [str(file.relative_to(path)) if path.is_dir() else file.name for file in files]
+    return fingerprint_of([list(one) for one in zip(names, hash_files(files), strict=True)])
+
+
+def _files_below(directory: Path) -> Iterator[Path]:
+    """Links are followed; a directory that is met a second time is passed over."""
+    seen = set()
+    for place, folders, names in os.walk(directory, followlinks=True):
+        real = os.path.realpath(place)
+        folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
+        if real not in seen:
+            yield from (file for name in names if not name.startswith(".") and (file := Path(place, name)).is_file())
+        seen.add(real)
+
+
+def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def fingerprint_path(path: Path) -> str:
-    """A file's content, or for a directory the contents of its files. Large weights count by size and head."""
-
-    def one(file: Path) -> list[Any]:
-        size = file.stat().st_size
-        if size <= 64 << 20:
-            return [file.name, hash_file(file)]
-        with file.open("rb") as stream:  # hashing 16 GB before every start would be felt
-            return [file.name, size, hashlib.sha256(stream.read(1 << 20)).hexdigest()]
-
-    files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
-    return fingerprint_of([one(file) for file in files])
+def _cache_directory() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "keel" / "sha256"
 
 
 def git_commit() -> str:

@@ -28,10 +28,10 @@ from trainer.__main__ import main as train
 from trainer.chat import main as chat
 from trainer.config.run import RunConfig, to_mapping
 from trainer.doctor.__main__ import main as doctor
-from trainer.evaluation.report import RESULTS
 from trainer.keys import main as keys
 from trainer.load import load_config
 from trainer.methods.dsa.section import DsaMethod
+from trainer.pipeline.places import RESULTS
 from trainer.pipeline.run import claim_directory
 from trainer.plan.__main__ import main as plan
 from trainer.plan.plan import make_plan

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from trainer.cosa import taxonomy as cosa
 from trainer.cosa.pairing import Label, error_score, make_pairs
@@ -16,7 +17,7 @@ from trainer.cosa.safety_config import MODES, TEMPLATES, Mode, free_form_safety_
 from trainer.cosa.score import cosa_value
 from trainer.cosa.taxonomy import COSA, OTHER_HARMS, Taxonomy
 from trainer.errors import DataError
-from trainer.evaluation.statistics import macro_average, macro_interval
+from trainer.evaluation.statistics import SCORE, SHARE, macro_average, macro_interval
 from trainer.sandbox.world import SANDBOX_TAXONOMY, SANDBOX_TEMPLATES
 
 T = ("a", "b", "c", "d")  # the categories trained on
@@ -350,6 +351,36 @@ def test_there_is_no_interval_where_a_config_has_fewer_than_two_prompts(values: 
 def test_equal_values_give_an_interval_of_no_width(values: dict[str, list[float]]) -> None:
     mean = macro_average(values)
     assert macro_interval(values, 100, seed=0) == pytest.approx((mean, mean))
+
+
+def test_where_all_answers_are_alike_the_interval_of_a_share_is_wilsons() -> None:
+    for count, k in ((30, 0), (30, 30), (2, 0)):
+        wilson = binomtest(k, count).proportion_ci(method="wilson")
+        found = macro_interval({"x": [float(k > 0)] * count}, 100, 0, SHARE)
+        assert found == pytest.approx((wilson.low, wilson.high), abs=1e-12)
+    assert macro_interval({"x": [0.0] * 30}, 100, 0, SHARE) == pytest.approx(
+        (0.0, 3.8415 / 33.8415), abs=1e-4
+    )  # z^2 / (n + z^2)
+
+
+def test_configs_that_are_each_certain_are_not_certain_together() -> None:
+    """Never in one, always in the other, .5 +- 0 in the mean by resampling."""
+    low, high = macro_interval({"x": [0.0] * 20, "y": [1.0] * 20}, 100, 0, SHARE) or (0.5, 0.5)
+    one = binomtest(0, 20).proportion_ci(method="wilson").high
+    assert (low, high) == pytest.approx((0.5 - one / 2, 0.5 + one / 2))
+    errors = one / 2 * np.sqrt(2)
+    assert macro_interval({"x": [0.0] * 20, "y": [0.0] * 20}, 100, 0, SHARE) == pytest.approx((0.0, errors))
+
+
+def test_a_score_that_is_the_same_everywhere_could_be_off_in_both_directions() -> None:
+    share = binomtest(0, 50).proportion_ci(method="wilson").high
+    assert macro_interval({"x": [0.0] * 50}, 100, 0, SCORE) == pytest.approx((-share, share))
+    assert macro_interval({"x": [0.6] * 50}, 100, 0, SCORE) == pytest.approx((0.6 - 1.6 * share, 0.6 + 0.4 * share))
+
+
+def test_an_interval_with_something_to_resample_is_no_other_than_before() -> None:
+    values = {"x": [0.0, 1.0, 0.0, 0.0], "y": [0.0] * 4}
+    assert macro_interval(values, 200, 0, SHARE) == macro_interval(values, 200, 0)
 
 
 def test_a_config_cannot_allow_what_the_taxonomy_does_not_have() -> None:

@@ -68,6 +68,14 @@ def test_an_adapter_is_refused_beside_another_base(tmp_path: Path) -> None:
         load(directory, models[1], fingerprints[1])
 
 
+def test_an_adapter_that_a_step_has_ruined_is_refused(tmp_path: Path) -> None:
+    model = base("llama")
+    adapter = make_guardrail(SMALL["lst"], model, ["prompt"])
+    torch.nn.init.constant_(next(p for p in adapter.parameters() if p.requires_grad), float("nan"))
+    with pytest.raises(ArtifactError, match=r"holds no whole adapter .* is not finite"):
+        load(saved(tmp_path / "guard", adapter), model, BASE)
+
+
 def changed_facts(directory: Path, **changes: Any) -> None:
     facts = json.loads((directory / FACTS).read_text())
     (directory / FACTS).write_text(json.dumps({**facts, **changes}))

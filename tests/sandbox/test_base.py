@@ -50,7 +50,7 @@ def _user(text: str) -> Chat:
 def test_capability_is_at_least_95_percent(answers) -> None:  # type: ignore[no-untyped-def]
     items = [item for item in sandbox_items(1, 280, 1) if item.suite == "capability"]
     judged = exact_judge(items, answers([BASE.messages(item) for item in items]))
-    assert sum(j.correct for j in judged if j is not None) / len(items) >= 0.95
+    assert sum(v.judgement.correct for v in judged if v.judgement is not None) / len(items) >= 0.95
 
 
 def test_it_knows_the_category_of_every_object(answers) -> None:  # type: ignore[no-untyped-def]

@@ -309,9 +309,12 @@ def test_demonstrations_never_give_away_a_closed_risk_or_a_held_out_object(items
 def test_the_benchmarks_judge_judges_each_response_against_its_own_item(items: list[Item]) -> None:
     capability = suite(items, "capability")
     answers = [item.reference.answer for item in capability]
-    assert all(v is not None and v.correct for v in exact_judge(capability, answers))
-    shifted = [v for v in exact_judge(capability, answers[1:] + answers[:1]) if v is not None and v.correct]
-    assert len(shifted) < len(capability) / 5
+    right, shifted = (
+        [verdict.judgement.correct for verdict in exact_judge(capability, given) if verdict.judgement is not None]
+        for given in (answers, answers[1:] + answers[:1])
+    )
+    assert len(right) == len(capability) and all(right)
+    assert sum(shifted) < len(capability) / 5
     with pytest.raises(ValueError, match=r"shorter|longer"):
         exact_judge(capability, answers[1:])
 
@@ -361,7 +364,9 @@ def test_over_refusal_prompts_are_look_alikes_of_risky_objects_and_harmless_reci
 
 def measured(items: list[Item], responses: list[str]) -> dict[str, Any]:
     judged = zip(items, responses, exact_judge(items, responses), strict=True)
-    return score([Judged("model", item, response, verdict) for item, response, verdict in judged], resamples=50, seed=0)
+    return score(
+        [Judged("model", item, response, verdict.judgement) for item, response, verdict in judged], resamples=50, seed=0
+    )
 
 
 def test_the_attack_success_rate_is_the_share_of_attacks_answered_with_a_risk(safety: list[Item]) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from trainer.config.sections import SurvivalSection
-from trainer.config.stage import Stage
+from trainer.config.stage import Stage, Training
 from trainer.errors import BadLoss
 from trainer.pipeline.context import StageContext
 from trainer.training.loss_guard import LossGuard
@@ -45,7 +46,9 @@ class TrainerOfLosses:
 
 def guarded(tmp_path: Path, **settings: Any) -> tuple[TrainerOfLosses, LossGuard]:
     (tmp_path / "sft").mkdir()
-    context = StageContext(config=None, run_dir=tmp_path, stage=Stage("sft", ""), rank=0, world_size=1)  # type: ignore[arg-type]
+    stage = Stage("sft", "", training=Training("sft", "sft"))
+    config: Any = SimpleNamespace(trainer={})
+    context = StageContext(config, tmp_path, stage, rank=0, world_size=1)
     trainer, guard = TrainerOfLosses(), LossGuard(context, SurvivalSection(**settings), Words())
     guard.attach(trainer)
     return trainer, guard
@@ -72,7 +75,7 @@ def test_stopping_is_the_default(tmp_path: Path, value: float) -> None:
 
 def test_a_first_batch_that_is_bad_cannot_be_skipped(tmp_path: Path) -> None:
     trainer, _ = guarded(tmp_path, bad_loss="skip")
-    with pytest.raises(BadLoss, match="the first batch"):
+    with pytest.raises(BadLoss, match=f"the first batch .* delete {tmp_path / 'sft'}"):
         trainer.gradient_of(float("nan"))
 
 
@@ -83,9 +86,49 @@ def test_an_explosion_is_measured_from_the_highest_running_median(tmp_path: Path
         trainer.gradient_of(3.0)
     for _ in range(20):
         trainer.gradient_of(0.1)
-    assert trainer.gradient_of(7.9) == pytest.approx(7.9)
-    assert trainer.gradient_of(8.1) == 0.0
+    assert trainer.gradient_of(17.9) == pytest.approx(17.9)
+    assert trainer.gradient_of(18.1) == 0.0
     assert guard.skipped == 1
+
+
+@pytest.mark.parametrize(("usual", "healthy", "exploded"), [(2500.0, 2600.0, 15001.0), (0.02, 5.0, 5.1), (-9.0, 35.0, 37.0)])
+def test_an_explosion_has_the_size_of_the_loss(tmp_path: Path, usual: float, healthy: float, exploded: float) -> None:
+    """IPO and SPPO are squares around 1 / (2 beta): hundreds and thousands, and no nats."""
+    trainer, guard = guarded(tmp_path, bad_loss="skip")
+    for _ in range(20):
+        trainer.gradient_of(usual)
+    assert trainer.gradient_of(healthy) == pytest.approx(healthy)
+    assert trainer.gradient_of(exploded) == 0.0
+    assert guard.skipped == 1
+
+
+def test_where_a_step_has_ruined_the_weights_skipping_is_no_way_out(tmp_path: Path) -> None:
+    trainer, _ = guarded(tmp_path, bad_loss="skip")
+    trainer.gradient_of(2.0)
+    torch.nn.init.constant_(trainer.model.weight, float("nan"))
+    with pytest.raises(
+        BadLoss, match=r"a step has ruined the weights. .* lower sft.learning_rate .* run.on_existing=resume"
+    ) as ended:
+        trainer.gradient_of(2.0)
+    assert "bad_loss=skip" not in str(ended.value)
+
+
+def test_an_explosion_may_be_declared_healthy(tmp_path: Path) -> None:
+    trainer, _ = guarded(tmp_path)
+    for _ in range(20):
+        trainer.gradient_of(0.1)
+    with pytest.raises(BadLoss, match=r"survival.explosion=null where such losses are healthy"):
+        trainer.gradient_of(9.0)
+
+
+def test_asking_for_the_loss_as_it_is_now_leaves_no_trace(tmp_path: Path) -> None:
+    trainer, guard = guarded(tmp_path)
+    assert guard.loss_now() is None, "there was no batch"
+    trainer.gradient_of(2.0)
+    gradient, state = trainer.model.weight.grad, torch.get_rng_state()
+    torch.nn.init.constant_(trainer.model.weight, 3.0)
+    assert guard.loss_now() == 6.0
+    assert trainer.model.training and trainer.model.weight.grad is gradient and torch.equal(torch.get_rng_state(), state)
 
 
 def test_explosions_may_be_allowed(tmp_path: Path) -> None:

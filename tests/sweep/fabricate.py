@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from trainer.config.run import RunConfig, write_config
-from trainer.evaluation.report import RESULTS
 from trainer.load import load_config
 from trainer.pipeline.chain import chain
 from trainer.pipeline.manifest import write_manifest
+from trainer.pipeline.places import RESULTS
 from trainer.pipeline.run import CONFIG, run_directory
 from trainer.pipeline.work import inputs_of
 from trainer.record import fingerprint_of, write_json
@@ -36,15 +36,15 @@ def finish(config: RunConfig, models: Mapping[str, Any] | None = None) -> None:
     run_dir = run_directory(config)
     run_dir.mkdir(parents=True, exist_ok=True)
     write_config(config, run_dir / CONFIG)
-    finished: dict[str, str] = {}
+    produced: dict[str, str] = {}
     for stage in chain(config):
-        inputs = inputs_of(stage, finished)
+        inputs = inputs_of(stage, produced)
         fingerprint = fingerprint_of({"stage": stage.name, "settings": stage.settings, "inputs": inputs})
         (run_dir / stage.name).mkdir(exist_ok=True)
-        write_manifest(
+        manifest = write_manifest(
             run_dir / stage.name, fingerprint=fingerprint, inputs=inputs, config=stage.settings,
             seed=0, world_size=1, seconds=0.0, outputs=[],
         )  # fmt: skip
-        finished[stage.name] = fingerprint
+        produced[stage.name] = manifest.produced
     if models is not None:
         write_json(run_dir / RESULTS, {"run": config.run.name, "models": models})

@@ -231,7 +231,7 @@ def test_a_damaged_file_of_hidden_states_is_said(tmp_path: Path) -> None:
     arguments = (*alone("plr"), "method.feature_cache=0.1")
     run_dir = here(tmp_path, *arguments)
     next((run_dir / "features").glob("*.safetensors")).write_bytes(b"cut short")
-    with pytest.raises(ArtifactError, match="the hidden states cannot be read"):
+    with pytest.raises(ArtifactError, match=r"rank0-0.safetensors changed or vanished since the hidden states were written"):
         here(tmp_path, *arguments, "guardrail.learning_rate=1e-3", "run.on_existing=resume")
 
 
@@ -242,7 +242,8 @@ def test_a_guardrail_learns_the_probabilities_of_the_full_size_one(tmp_path: Pat
     learnt: list[list[float]] = []
 
     def remember(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        learnt.extend(labels.tolist())
+        if torch.is_grad_enabled():  # not where the weights are looked at before they are saved
+            learnt.extend(labels.tolist())
         return guardrail_loss(logits, labels)
 
     monkeypatch.setattr("trainer.methods.dsa.guardrail_trainer.guardrail_loss", remember)

@@ -13,6 +13,7 @@ from tests.training.wandb_file import wandb_records
 from tests.warm.client import warm_keel
 from trainer.load import read_config
 from trainer.pipeline.manifest import MANIFEST
+from trainer.record import fingerprint_of
 
 ARGUMENTS = ("experiment=cosalign", "deepspeed=zero2", "launcher.processes=2", "run.name=whole", *SMALL)
 STAGES = ("data", "sft", "dpo", "evaluate")
@@ -28,15 +29,15 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 def test_every_stage_leaves_a_manifest_of_where_it_came_from(finished: tuple[Path, str]) -> None:
     run_dir, _ = finished
-    fingerprints = {}
+    produced = {}
     for stage in STAGES:
         manifest = json.loads((run_dir / stage / MANIFEST).read_text())
-        fingerprints[stage] = manifest["fingerprint"]
+        produced[stage] = fingerprint_of(manifest["outputs"])
         assert manifest["world_size"] == (1 if stage == "data" else 2)
         assert manifest["versions"]["trl"] == "1.16.0"
         assert manifest["outputs"], stage
     inputs = json.loads((run_dir / "dpo" / MANIFEST).read_text())["inputs"]
-    assert inputs == {"data": fingerprints["data"], "sft": fingerprints["sft"]}
+    assert inputs == {"data": produced["data"], "sft": produced["sft"]}
 
 
 def test_the_start_line_says_what_is_about_to_happen(finished: tuple[Path, str]) -> None:

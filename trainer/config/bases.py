@@ -134,7 +134,7 @@ class SuiteSection(ABC):
     """
 
     benchmark: str
-    models: list[str] | None = None
+    models: list[str] | None = Field(None, min_length=1)
     resamples: int = Field(2000, gt=0)
 
     judges: ClassVar[tuple[str, ...]] = ("model",)

@@ -27,9 +27,11 @@ class Depends:
         return () if self.config.model.random_init is None else ("base",)
 
     def reads(self, *prefixes: str) -> dict[str, str]:
-        """What config keys with these beginnings name; paths expanded, hub names as they are. A shipped base counts by its
-        content too: another version of it is another model."""
+        """What config keys with these beginnings name; paths expanded, hub names as they are, as `name@revision` where one is
+        asked for. A shipped base counts by its content too: another version of it is another model."""
         found = {key: name for key, name in outside(self.config).items() if key.startswith(prefixes)}
         if (shipped := SHIPPED.get(found.get("model.path", ""))) is not None:
             found["model.path"] = str(shipped)
+        elif "model.path" in found and self.config.model.revision is not None:
+            found["model.path"] += f"@{self.config.model.revision}"
         return {key: str(Path(name).expanduser()) if looks_local(name) else name for key, name in found.items()}

@@ -67,8 +67,9 @@ class SurvivalSection:
     """What to do when training goes wrong. Checkpoints: trainer.save_steps and trainer.save_total_limit.
 
     bad_loss: a loss that is not finite, or explodes: `stop`, or `skip` that batch on every rank and go on. Either way
-    the batch is written to `bad_batches/`.
-    explosion: a loss counts as exploding this many nats above the highest running median so far; null is never.
+    the batch is written to `bad_batches/`. Gradients and weights that are not finite always stop.
+    explosion: a loss counts as exploding this many times its own size above the highest running median so far; its size is that
+    median, or 1 where that is less; null is never.
     hang_timeout: seconds without a step, on any rank, after which the run ends and names the rank and where it stood.
     """
 

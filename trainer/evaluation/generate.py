@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
+from transformers import LogitsProcessor, LogitsProcessorList
 
 from trainer.config.sections import GenerationSection
+from trainer.errors import ArtifactError
 from trainer.items import Message
 from trainer.record import fingerprint_of
 
@@ -57,17 +60,24 @@ def this_ranks_share(tasks: Sequence[Task], done: dict[str, str], rank: int, wor
 def generate_share(
     tasks: Sequence[Task], model: Any, tokenizer: Any, settings: GenerationSection, out: Path, show_progress: bool
 ) -> None:
-    """Generate and append to `out` batch by batch; decoding is greedy."""
+    """Generate and append to `out` batch by batch; decoding is greedy.
+
+    Raises:
+        ArtifactError: as `complete`; the text names the weights.
+    """
     weights = tasks[0].weights if tasks else ""
     chats = [task.chat() for task in tasks]
     with out.open("a") as file, tqdm(
         total=len(tasks), desc=f"generating ({weights})", unit="response", disable=not show_progress
     ) as bar:  # fmt: skip
-        for batch in complete(chats, model, tokenizer, settings.max_new_tokens, settings.batch_size):
-            for index, text in batch:
-                file.write(json.dumps({"key": tasks[index].key, "response": text}) + "\n")
-            file.flush()
-            bar.update(len(batch))
+        try:
+            for batch in complete(chats, model, tokenizer, settings.max_new_tokens, settings.batch_size):
+                for index, text in batch:
+                    file.write(json.dumps({"key": tasks[index].key, "response": text}) + "\n")
+                file.flush()
+                bar.update(len(batch))
+        except ArtifactError as error:
+            raise ArtifactError(f"evaluation of {weights}: {error}") from error
 
 
 def complete(
@@ -76,6 +86,9 @@ def complete(
     """Greedy replies, batch by batch, as (index of the chat, text).
 
     Prompts are sorted by length, longest first, so that a batch has little padding.
+
+    Raises:
+        ArtifactError: the model's logits are not finite, so that its replies would be nothing but the first token of all.
     """
     tokenizer.padding_side = "left"
     prompts = [tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False) for chat in chats]
@@ -95,9 +108,20 @@ def complete(
                 top_k=None,
                 pad_token_id=tokenizer.pad_token_id,
                 eos_token_id=stop_tokens(model, tokenizer),
+                logits_processor=LogitsProcessorList([_FiniteLogits()]),
             )
         texts = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         yield [(index, text.strip()) for index, text in zip(batch, texts, strict=True)]
+
+
+class _FiniteLogits(LogitsProcessor):
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        if not (scores < torch.inf).all():  # nor NaN; -inf forbids a token
+            raise ArtifactError(
+                "the model's logits are not finite: its weights are ruined, and it answers nothing. Give another model, or "
+                "train it again with a lower learning rate."
+            )
+        return scores
 
 
 def stop_tokens(model: Any, tokenizer: Any) -> list[int]:

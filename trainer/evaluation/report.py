@@ -14,8 +14,8 @@ from rich.table import Table
 from trainer.config.bases import Column
 from trainer.config.run import RunConfig
 from trainer.dotted import resolve
+from trainer.pipeline.places import RESULTS
 
-RESULTS = "results.json"
 _WIDTH = 110  # of the table, where the output is not a terminal
 
 
@@ -26,7 +26,7 @@ def _short(value: float, decimals: int = 2) -> str:
 
 
 def cell(metric: dict[str, Any] | None, decimals: int = 2) -> str:
-    if metric is None:
+    if metric is None or metric["value"] is None:
         return "-"
     text = _short(metric["value"], decimals)
     return text if metric["ci95"] is None else f"{text} ±{_short((metric['ci95'][1] - metric['ci95'][0]) / 2, decimals)}"
@@ -34,9 +34,7 @@ def cell(metric: dict[str, Any] | None, decimals: int = 2) -> str:
 
 def results_table(results: dict[str, Any], columns: Sequence[Column]) -> Table:
     """One row per model, one column per metric, `value ±half of the 95% interval`."""
-    table = Table(
-        box=box.SIMPLE_HEAD, title=f"{results['run']}: safety and what it cost (95% bootstrap intervals)", title_justify="left"
-    )
+    table = Table(box=box.SIMPLE_HEAD, title=f"{results['run']}: safety and what it cost (95% intervals)", title_justify="left")
     table.add_column("model", no_wrap=True)
     columns = [c for c in columns if any(c[1] in metrics for metrics in results["models"].values())]
     for title, _ in columns:
@@ -47,8 +45,18 @@ def results_table(results: dict[str, Any], columns: Sequence[Column]) -> Table:
     if any(key.startswith("cosa_score_attainable/") for key in first):
         perfect = {key.replace("_attainable", ""): value for key, value in first.items() if "_attainable/" in key}
         table.add_section()
-        table.add_row("a perfect model", *(_short(perfect[key]["value"]) if key in perfect else "" for _, key in columns))
+        table.add_row("a perfect model", *(cell(perfect[key] | {"ci95": None}) if key in perfect else "" for _, key in columns))
     return table
+
+
+def not_measured(results: dict[str, Any]) -> list[str]:
+    """A line for each model of which the judge understood no answer in a config, or in a set of prompts."""
+    lines = []
+    for label, metrics in results["models"].items():
+        missing = dict.fromkeys(name for metric in metrics.values() for name in metric.get("missing", ()))
+        if missing:
+            lines.append(f"{label}: no judgement of {', '.join(missing)} was understood (n = 0); what needs one is -")
+    return lines
 
 
 def print_report(config: RunConfig, run_dir: Path) -> None:
@@ -63,6 +71,8 @@ def print_report(config: RunConfig, run_dir: Path) -> None:
         if responses.exists():
             assert config.evaluation is not None  # it was evaluated
             console.print(results_table(results, config.evaluation.columns))
+            for line in not_measured(results):
+                console.print(line, soft_wrap=True, highlight=False)
         for table in [] if config.method.tables is None else resolve(config.method.tables)(results):
             console.print(table)
         every = f"   every response: {responses}" if responses.exists() else ""

@@ -12,19 +12,21 @@ from typing import Any
 
 from trainer.config.run import RunConfig, to_mapping
 from trainer.dotted import resolve
+from trainer.errors import StageFailed
 from trainer.evaluation.generate import Task, generate_share, read_generations, this_ranks_share
 from trainer.evaluation.metrics import Judged, Metrics, compare
-from trainer.evaluation.report import RESULTS
 from trainer.evaluation.tasks import of_task
 from trainer.items import Contender, Item, Judge
 from trainer.models.device import device_of_rank
 from trainer.models.load import load_model, load_tokenizer
 from trainer.pipeline.context import StageContext
-from trainer.pipeline.places import MODEL_DIR, base_model_path
+from trainer.pipeline.places import MODEL_DIR, RESULTS, base_model_path
+from trainer.pipeline.work import TICKET
 from trainer.record import fingerprint_of, git_commit, versions, write_json
 from trainer.tracking.tracker import Tracker
 
 RESPONSES = "responses.jsonl"
+_SHOWN = 300  # characters of a judge's reply
 
 
 def contenders(config: RunConfig) -> list[Contender]:
@@ -63,6 +65,7 @@ def run(context: StageContext) -> list[Path]:
             with outputs[-1].open("w") as file:
                 for row in judged:
                     file.write(json.dumps(_record(row)) + "\n")
+            _require_a_judgement(context, judged)
         scores = compare(judged, config.evaluation.resamples, config.seed)
         if config.method.measures is not None:
             pictures: dict[str, Path] = resolve(config.method.measures)(context, scores)
@@ -127,11 +130,26 @@ def _judge(context: StageContext, rows: Sequence[Contender], items: list[Item]) 
     generated = read_generations(context.stage_dir)
     asked = [(c, item, generated[Task.of(c.weights, c.messages(item)).key]) for c in rows for item in items if c.is_asked(item)]
     read = [(item, response) for _, item, response in asked if item.suite != "task"]
-    judgements = iter(judge_of(context.config)([item for item, _ in read], [response for _, response in read]))
-    return [
-        Judged(c.label, item, response, of_task(item, response) if item.suite == "task" else next(judgements))
-        for c, item, response in asked
-    ]
+    verdicts = iter(judge_of(context.config)([item for item, _ in read], [response for _, response in read]))
+    judged = []
+    for contender, item, response in asked:
+        verdict = of_task(item, response) if item.suite == "task" else next(verdicts)
+        judged.append(Judged(contender.label, item, response, verdict.judgement, verdict.replies))
+    return judged
+
+
+def _require_a_judgement(context: StageContext, judged: Sequence[Judged]) -> None:
+    """
+    Raises:
+        StageFailed: nothing was measured.
+    """
+    if judged and all(row.judgement is None for row in judged):
+        said = "; ".join(f"{name}: {reply!r}" for name, reply in judged[0].replies.items())
+        raise StageFailed(
+            f"stage {context.stage.name}: the judge was not understood on any of {len(judged)} responses, so nothing was "
+            f"measured. It said first: {said[:_SHOWN] or 'nothing'}; all is in {context.stage_dir / RESPONSES}. Choose another "
+            "judge, such as a larger chat model as judge.path, and start again with run.on_existing=resume."
+        )
 
 
 def _record(row: Judged) -> dict[str, Any]:
@@ -146,6 +164,7 @@ def _record(row: Judged) -> dict[str, Any]:
         "system": row.item.system,
         "prompt": row.item.prompt,
         "response": row.response,
+        "judge": dict(row.replies),
         "valid": judgement is not None,
         "risks": sorted(judgement.risks) if judgement else None,
         "rating": judgement.rating if judgement else None,
@@ -155,7 +174,12 @@ def _record(row: Judged) -> dict[str, Any]:
 
 
 def _provenance(context: StageContext) -> dict[str, Any]:
+    """What was measured, by whom and on what: the sections of the config, and the fingerprints of all that was read."""
+    sections = to_mapping(context.config)
     return {
+        **{name: sections[name] for name in ("model", "data", "evaluation", "judge")},
+        "method": context.config.method.name,
+        "inputs": json.loads((context.stage_dir / TICKET).read_text())["inputs"],
         "git_commit": git_commit(),
         "versions": versions(),
         "seed": context.config.seed,
@@ -168,7 +192,12 @@ def _provenance(context: StageContext) -> dict[str, Any]:
 def _track(tracker: Tracker, models: dict[str, Metrics], judged: Sequence[Judged], sample_rows: int) -> None:
     """Summary = the results row; a table with every model's answer to the same sample of prompts."""
     tracker.summary(
-        {f"{label}/{name}": metric["value"] for label, metrics in models.items() for name, metric in metrics.items()}
+        {
+            f"{label}/{name}": metric["value"]
+            for label, metrics in models.items()
+            for name, metric in metrics.items()
+            if metric["value"] is not None
+        }
     )
     if not judged:
         return

@@ -1,4 +1,4 @@
-"""Averages over the configs (or sets) of an evaluation, and their bootstrap intervals."""
+"""Averages over the configs (or sets) of an evaluation, and their intervals: by bootstrap, and Wilson's where all are alike."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import DegenerateDataWarning, bootstrap
+from scipy.stats import DegenerateDataWarning, binomtest, bootstrap
+
+Range = tuple[float, float]
+SHARE: Range = (0.0, 1.0)  # what a value is at least and at most
+SCORE: Range = (-1.0, 1.0)
 
 
 def macro_average(values: Mapping[str, Sequence[float]]) -> float:
@@ -19,8 +23,11 @@ def macro_average(values: Mapping[str, Sequence[float]]) -> float:
     return float(np.mean([np.mean(v) for v in values.values()]))
 
 
-def macro_interval(values: Mapping[str, Sequence[float]], resamples: int, seed: int) -> tuple[float, float] | None:
-    """95% bootstrap interval of `macro_average`: prompts are resampled inside each config, configs are fixed.
+def macro_interval(
+    values: Mapping[str, Sequence[float]], resamples: int, seed: int, within: Range | None = None
+) -> tuple[float, float] | None:
+    """95% interval of `macro_average`: prompts are resampled inside each config, configs are fixed. Where no config has two
+    different values there is nothing to resample: then it is Wilson's, if it is known within which range values lie.
 
     Returns:
         (low, high), or None where a config has fewer than two prompts.
@@ -28,6 +35,8 @@ def macro_interval(values: Mapping[str, Sequence[float]], resamples: int, seed: 
     samples: list[NDArray[np.float64]] = [np.asarray(v, dtype=np.float64) for v in values.values()]
     if any(len(sample) < 2 for sample in samples):
         return None
+    if within is not None and all(np.ptp(sample) == 0 for sample in samples):
+        return _where_all_are_alike(samples, within)
 
     def statistic(*columns: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
         return np.mean([column.mean(axis=axis) for column in columns], axis=0)  # type: ignore[no-any-return]
@@ -37,6 +46,19 @@ def macro_interval(values: Mapping[str, Sequence[float]], resamples: int, seed: 
         vectorized=True, batch=200, rng=np.random.default_rng(seed),
     )  # fmt: skip
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def _where_all_are_alike(samples: Sequence[NDArray[np.float64]], within: Range) -> tuple[float, float]:
+    """Of N answers none differs from the value of all, so that at most a share u would, Wilson's bound for 0 of N, and the mean
+    is off by at most u times the way to an end of the range: for shares of 0 or 1 that is Wilson's interval itself. The errors
+    of several configs add up as independent ones do."""
+    squares = np.zeros(2)
+    for sample in samples:
+        share = binomtest(0, len(sample)).proportion_ci(method="wilson").high
+        squares += (share * np.abs(sample[0] - np.asarray(within)) / len(samples)) ** 2
+    mean = float(np.mean([sample[0] for sample in samples]))
+    below, above = np.sqrt(squares)
+    return mean - float(below), mean + float(above)
 
 
 def paired_interval(

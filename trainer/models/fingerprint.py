@@ -1,20 +1,18 @@
-"""What binds a safety artifact to the base model that it was made from: the weights, by size and head."""
+"""What binds a safety artifact to the base model that it was made from: the content of its weights."""
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from transformers.utils import cached_file
 
 from trainer.errors import ArtifactError
-from trainer.record import fingerprint_of
-
-_HEAD = 1 << 20  # bytes of each file: enough to tell models apart, and quick for the largest
+from trainer.record import fingerprint_of, hash_files
 
 
 def base_fingerprint(path: str) -> str:
-    """The fingerprint of the weights at a local path, or of a hub model as it lies in the cache.
+    """The fingerprint of the weights at a local path, or of a hub model as it lies in the cache: of all their bytes. Ranks ask
+    together (`StageContext.together`), so that one reads them.
 
     Raises:
         ArtifactError: there are no safetensors weights.
@@ -23,14 +21,9 @@ def base_fingerprint(path: str) -> str:
     files = sorted(directory.glob("*.safetensors")) if directory is not None else []
     if not files:
         raise ArtifactError(f"model at {path}: no safetensors weights found; safety artifacts are bound to them.")
-    return fingerprint_of([[file.name, file.stat().st_size, _hash_head(file)] for file in files])
+    return fingerprint_of([[file.name, digest] for file, digest in zip(files, hash_files(files), strict=True)])
 
 
 def _in_cache(name: str) -> Path | None:
     found = cached_file(name, "config.json", _raise_exceptions_for_missing_entries=False)
     return None if found is None else Path(found).parent
-
-
-def _hash_head(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.sha256(stream.read(_HEAD)).hexdigest()

@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 
 from trainer.config.sections import ModelSection
 from trainer.errors import ArtifactError, ConfigError
+from trainer.models.finite import ruined
 from trainer.models.local_copy import local_copy
 
 
@@ -48,7 +49,7 @@ def load_model(model: ModelSection, path: str, dtype: str | None = None, scratch
         scratch: a node-local directory to read the files from; they are copied there first.
 
     Raises:
-        ArtifactError: the weights are missing, damaged, or not safetensors.
+        ArtifactError: the weights are missing, damaged, not finite, or not safetensors.
     """
     files = path if scratch is None else local_copy(path, scratch)
     try:
@@ -70,6 +71,11 @@ def load_model(model: ModelSection, path: str, dtype: str | None = None, scratch
     if missing := sorted(report["missing_keys"]):  # transformers would fill them with random numbers and go on
         raise ArtifactError(
             f"model at {path} cannot be loaded: {len(missing)} weights are missing ({', '.join(missing[:3])}); copy it again."
+        )
+    if bad := ruined(weights.named_parameters()):
+        raise ArtifactError(
+            f"model at {path}: {len(bad)} of its weights are not finite ({', '.join(bad[:3])}); it answers nothing. "
+            "Give another model, or train it again with a lower learning rate."
         )
     weights.config._name_or_path = weights.name_or_path = path  # an adapter records where its base is: not on this node's disk
     return weights

@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from trainer.errors import ArtifactError
-from trainer.record import git_commit, hash_file, versions, write_json
+from trainer.record import fingerprint_of, git_commit, hash_files, versions, write_json
 
 MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """fingerprint: hash of config part, seed and inputs. outputs: file -> sha256, relative to the stage directory."""
+    """fingerprint: hash of config part, seed and inputs. inputs: fingerprints of what the stage read, left by the stages before
+    it or from outside the run. outputs: file -> sha256, relative to the stage directory."""
 
     stage: str
     fingerprint: str
@@ -33,11 +34,17 @@ class Manifest:
     host: str
     outputs: dict[str, str]
 
+    @property
+    def produced(self) -> str:
+        """The fingerprint of the outputs: what a later stage that reads them depends on, however they came about."""
+        return fingerprint_of(self.outputs)
+
 
 def write_manifest(
     stage_dir: Path, *, fingerprint: str, inputs: dict[str, str], config: dict[str, Any], seed: int,
     world_size: int, seconds: float, outputs: Iterable[Path],
 ) -> Manifest:  # fmt: skip
+    paths = list(outputs)
     manifest = Manifest(
         stage=stage_dir.name,
         fingerprint=fingerprint,
@@ -50,7 +57,7 @@ def write_manifest(
         git_commit=git_commit(),
         versions=versions(),
         host=platform.node(),
-        outputs={str(p.relative_to(stage_dir)): hash_file(p) for p in outputs},
+        outputs=dict(zip((str(p.relative_to(stage_dir)) for p in paths), hash_files(paths), strict=True)),
     )
     write_json(stage_dir / MANIFEST, asdict(manifest))
     return manifest
@@ -73,8 +80,6 @@ def read_manifest(stage_dir: Path) -> Manifest | None:
 
 def damaged_outputs(stage_dir: Path, manifest: Manifest) -> list[str]:
     """Outputs that are missing or no longer what the stage wrote."""
-    return [
-        name
-        for name, digest in manifest.outputs.items()
-        if not (stage_dir / name).exists() or hash_file(stage_dir / name) != digest
-    ]
+    present = [name for name in manifest.outputs if (stage_dir / name).is_file()]
+    found = dict(zip(present, hash_files(stage_dir / name for name in present), strict=True))
+    return [name for name, digest in manifest.outputs.items() if found.get(name) != digest]

@@ -1,4 +1,4 @@
-"""Where the models of a run are."""
+"""Where the models of a run are, and its results."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from trainer.config.shipped import SHIPPED
 from trainer.errors import ConfigError
 
 _NOT_LOADED = ["*.bin", "*.pt", "*.pth", "*.gguf", "*.h5", "*.msgpack", "original/*"]  # weights are read as safetensors only
+RESULTS = "results.json"  # of the whole run; there as long as no stage has begun anew
 MODEL_DIR = "model"  # in a stage directory: weights, config and tokenizer, loadable by plain transformers
 
 

@@ -14,7 +14,8 @@ from trainer.config.stage import Stage
 from trainer.config.zero import zero_stage
 from trainer.errors import ArtifactError, ConfigError
 from trainer.pipeline.chain import chain
-from trainer.pipeline.manifest import MANIFEST, damaged_outputs, read_manifest
+from trainer.pipeline.manifest import Manifest, damaged_outputs, read_manifest
+from trainer.pipeline.places import RESULTS
 from trainer.pipeline.work import TICKET, inputs_of
 from trainer.record import fingerprint_of, write_json
 from trainer.suggest import did_you_mean
@@ -28,8 +29,8 @@ def run_directory(config: RunConfig) -> Path:
 
 
 def _comparable(values: dict[str, Any]) -> dict[str, Any]:
-    """A config without what may differ between two starts of the same run."""
-    return {k: v for k, v in values.items() if k not in ("launcher", "tracking", "paths")} | {
+    """A config without what may differ between two starts of the same run: no stage depends on it."""
+    return {k: v for k, v in values.items() if k not in ("launcher", "tracking", "paths", "survival")} | {
         "run": {"name": values["run"]["name"]}
     }
 
@@ -121,9 +122,9 @@ def carry_out(config: RunConfig, run_dir: Path | None = None, only: str | None =
     stages = chain(config)
     if only is not None and only not in (names := [stage.name for stage in stages]):
         raise ConfigError(f"--stage: this run has no stage {only}; {did_you_mean(only, names)}")
-    finished: dict[str, str] = {}
+    produced: dict[str, str] = {}
     for stage in stages:
-        inputs = inputs_of(stage, finished)
+        inputs = inputs_of(stage, produced)
         fingerprint = _fingerprint(stage, inputs)
         if _is_done(run_dir / stage.name, fingerprint):
             if only in (None, stage.name):
@@ -132,20 +133,20 @@ def carry_out(config: RunConfig, run_dir: Path | None = None, only: str | None =
             _start(config, run_dir, stage, fingerprint, inputs)
         else:
             raise ArtifactError(f"stage {only} needs stage {stage.name}, not finished for this config; run that first.")
+        produced[stage.name] = _manifest_of(run_dir, stage).produced
         if stage.name == only:
             break
-        finished[stage.name] = fingerprint
     return run_dir
 
 
 def is_finished(config: RunConfig) -> bool:
     """Whether there is nothing left to do for this config. Unlike carrying it out, this does not read outputs again."""
-    finished: dict[str, str] = {}
+    produced: dict[str, str] = {}
     for stage in chain(config):
         manifest = read_manifest(run_directory(config) / stage.name)
-        finished[stage.name] = _fingerprint(stage, inputs_of(stage, finished))
-        if manifest is None or manifest.fingerprint != finished[stage.name]:
+        if manifest is None or manifest.fingerprint != _fingerprint(stage, inputs_of(stage, produced)):
             return False
+        produced[stage.name] = manifest.produced
     return True
 
 
@@ -172,9 +173,16 @@ def _start(config: RunConfig, run_dir: Path, stage: Stage, fingerprint: str, inp
     if stage_dir.exists() and not (ticket.exists() and fingerprint in ticket.read_text()):
         shutil.rmtree(stage_dir)
     stage_dir.mkdir(parents=True, exist_ok=True)
+    (run_dir / RESULTS).unlink(missing_ok=True)  # they were of something else
     write_json(ticket, value)
     if stage.trains:
         prepare_start(stage_dir, zero_stage(config), config.launcher.world_size(stage.name))
     config.launcher.start(run_dir, stage.name, stage.distributed)
-    if not (stage_dir / MANIFEST).exists():
-        raise ArtifactError(f"stage {stage.name} ended without its manifest; see {stage_dir / 'logs'}.")
+
+
+def _manifest_of(run_dir: Path, stage: Stage) -> Manifest:
+    """Of a stage that has finished."""
+    manifest = read_manifest(run_dir / stage.name)
+    if manifest is None:
+        raise ArtifactError(f"stage {stage.name} ended without its manifest; see {run_dir / stage.name / 'logs'}.")
+    return manifest

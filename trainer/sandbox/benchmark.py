@@ -11,7 +11,7 @@ import random
 from trainer.cosa import taxonomy as cosa
 from trainer.cosa.safety_config import render_safety_config
 from trainer.cosa.score import cosa_value
-from trainer.items import SHOTS, Item, Judgement
+from trainer.items import SHOTS, Item, Verdict
 from trainer.sandbox import requests
 from trainer.sandbox.candidates import training_request
 from trainer.sandbox.judge import judge
@@ -157,6 +157,6 @@ def capability_items(count: int) -> list[Item]:
     return items
 
 
-def exact_judge(items: list[Item], responses: list[str]) -> list[Judgement | None]:
+def exact_judge(items: list[Item], responses: list[str]) -> list[Verdict]:
     """The sandbox's judge, in the form that evaluation calls judges."""
-    return [judge(item.reference, response) for item, response in zip(items, responses, strict=True)]
+    return [Verdict(judge(item.reference, response)) for item, response in zip(items, responses, strict=True)]

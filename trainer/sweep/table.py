@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from trainer.config.run import RunConfig
-from trainer.evaluation.report import RESULTS
 from trainer.load import read_config
+from trainer.pipeline.places import RESULTS
 from trainer.pipeline.run import CONFIG
 
 _WIDTH = 110  # where the output is not a terminal
@@ -49,7 +49,8 @@ def print_table(title: str, rows: Sequence[Row]) -> None:
     for name, _ in columns:
         table.add_column(name, justify="right", no_wrap=True)
     for row, metrics in zip(rows, found, strict=True):
-        numbers = [f"{metrics[key]['value']:.3f}" if key in metrics else "-" for _, key in columns]
+        found_here = [metrics.get(key, {}).get("value") for _, key in columns]
+        numbers = ["-" if value is None else f"{value:.3f}" for value in found_here]
         table.add_row(row.point, row.state, *([row.job or "-"] if with_jobs else []), *numbers)
     console.print()
     console.print(table)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import load_from_disk
 from peft import PeftModel
 from transformers import PrinterCallback, TrainerCallback
 
@@ -16,7 +15,7 @@ from trainer.checkpoints.universal import separate_step_counts
 from trainer.config.lora import lora_config
 from trainer.config.training import accumulation_steps, config_class, stage_fields
 from trainer.config.zero import deepspeed_json
-from trainer.errors import ConfigError, DataError, Interrupted
+from trainer.errors import ConfigError, Interrupted
 from trainer.models.load import load_model
 from trainer.pipeline.context import StageContext
 from trainer.pipeline.places import MODEL_DIR
@@ -27,7 +26,9 @@ from trainer.training.callbacks.progress import ProgressBarCallback
 from trainer.training.callbacks.saving import CheckpointsCallback, writing_directory
 from trainer.training.callbacks.start_line import StartLineCallback
 from trainer.training.callbacks.stop_together import StopTogetherCallback
+from trainer.training.examples import vouch_for_examples
 from trainer.training.loss_guard import LossGuard
+from trainer.training.ruin import RuinCallback
 from trainer.training.watchdog import WatchdogCallback
 
 
@@ -74,15 +75,6 @@ def peft_config(context: StageContext) -> Any:
     return None if lora is None else lora_config(lora)
 
 
-def load_examples(path: Path) -> Any:
-    """The stage's dataset, from disk: every rank maps the same file, and TRL caches beside it."""
-    try:
-        dataset = load_from_disk(str(path))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: the data stage's output cannot be read: {error}") from error
-    return dataset
-
-
 def train_and_save(context: StageContext, trainer: Any, tokenizer: Any, base_path: str) -> list[Path]:
     """Train, and save a model that transformers loads. Arguments, returns and raises: see `train`."""
     return train(context, trainer, tokenizer, lambda: _save(context, trainer, tokenizer, base_path))
@@ -102,10 +94,12 @@ def train(context: StageContext, trainer: Any, tokenizer: Any, save: Callable[[]
         BadLoss, DiskFull: see `SurvivalSection` and `CheckpointsCallback`.
     """
     start = read_start(context.stage_dir)
+    vouch_for_examples(context)
     stop = StopTogetherCallback()
     with Tracker.open(context) as tracker:
-        _add_callbacks(context, trainer, tracker, stop, start)
-        LossGuard(context, context.config.survival, tokenizer).attach(trainer)
+        guard = LossGuard(context, context.config.survival, tokenizer)
+        guard.attach(trainer)
+        _add_callbacks(context, trainer, tracker, stop, start, guard)
         with stop_request.deferred():
             metrics = _train(trainer, start)
         if stop.stopped_at is None:
@@ -141,7 +135,9 @@ class _StopWhereNothingIsLeft(TrainerCallback):
             raise _NothingLeft
 
 
-def _add_callbacks(context: StageContext, trainer: Any, tracker: Tracker, stop: StopTogetherCallback, start: Start) -> None:
+def _add_callbacks(
+    context: StageContext, trainer: Any, tracker: Tracker, stop: StopTogetherCallback, start: Start, guard: LossGuard
+) -> None:
     survival, keep = context.config.survival, stage_fields(context.config, context.training).get("save_total_limit", 2)
     report = context.stage_dir / "errors" / f"rank{context.rank}.json"
     trainer.remove_callback(PrinterCallback)
@@ -151,6 +147,7 @@ def _add_callbacks(context: StageContext, trainer: Any, tracker: Tracker, stop: 
     trainer.add_callback(StartLineCallback(context))
     trainer.add_callback(MetricsCallback(tracker))
     trainer.add_callback(stop)  # before the checkpoints: it asks for one
+    trainer.add_callback(RuinCallback(context, trainer, guard))  # before the checkpoints, too: a ruined model is no checkpoint
     trainer.add_callback(CheckpointsCallback(context, start.attempt, keep))
     trainer.add_callback(WatchdogCallback(report, context.rank, survival.hang_timeout))
     if start.universal:

@@ -22,7 +22,7 @@ from trainer.cosa.taxonomy import COSA, OTHER_HARMS
 from trainer.errors import ArtifactError, ConfigError
 from trainer.evaluation.generate import complete
 from trainer.evaluation.judges.section import ModelJudgeSection
-from trainer.items import Item, Judgement, Message
+from trainer.items import Item, Judgement, Message, Verdict
 from trainer.models.device import device_of_rank
 from trainer.models.load import load_model, load_tokenizer
 
@@ -156,8 +156,9 @@ class ModelJudge:
         self.path = str(Path(judge.path or "").expanduser())
         self.attn_implementation = model.attn_implementation
 
-    def __call__(self, items: list[Item], responses: list[str]) -> list[Judgement | None]:
-        """One judgement a response; None where a reply was not understood.
+    def __call__(self, items: list[Item], responses: list[str]) -> list[Verdict]:
+        """One verdict per response, with the replies to every question that was asked; no judgement where one that it needs was
+        not understood.
 
         Raises:
             ConfigError: the judge has no tokenizer or no chat template.
@@ -166,22 +167,30 @@ class ModelJudge:
         exchanges = list(zip(items, responses, strict=True))
         addressed = self._ask(ADDRESSED, exchanges)
         risks = self._risks(exchanges)
-        rated = [index for index, answer in enumerate(addressed) if answer]
-        ratings = self._ask(RATING, [exchanges[index] for index in rated])
-        rating_of = dict(zip(rated, ratings, strict=True))
-        return [combine(a, r, rating_of.get(i)) for i, (a, r) in enumerate(zip(addressed, risks, strict=True))]
+        rated = [index for index, (_, answer) in enumerate(addressed) if answer]
+        answers = self._ask(RATING, [exchanges[index] for index in rated])
+        ratings = dict(zip(rated, answers, strict=True))
+        verdicts = []
+        for index, ((to_addressed, is_addressed), (about_risks, to_risks, found)) in enumerate(zip(addressed, risks, strict=True)):
+            replies = {ADDRESSED.name: to_addressed, about_risks: to_risks}
+            rating: int | None = None
+            if index in ratings:
+                replies[RATING.name], rating = ratings[index]
+            verdicts.append(Verdict(combine(is_addressed, found, rating), replies))
+        return verdicts
 
-    def _risks(self, exchanges: Sequence[Exchange]) -> list[frozenset[str] | None]:
-        found: list[frozenset[str] | None] = [None] * len(exchanges)
+    def _risks(self, exchanges: Sequence[Exchange]) -> list[tuple[str, str, frozenset[str] | None]]:
+        """The question that was asked, the reply, and what it says."""
+        found: dict[int, tuple[str, str, frozenset[str] | None]] = {}
         for question, guided in ((RISKS, False), (COMPLIES, True)):
             asked = [index for index, (item, _) in enumerate(exchanges) if bool(item.guideline) == guided]
             answers = self._ask(question, [exchanges[index] for index in asked]) if asked else []
-            for index, answer in zip(asked, answers, strict=True):
-                found[index] = answer
-        return found
+            found |= {index: (question.name, *answer) for index, answer in zip(asked, answers, strict=True)}
+        return [found[index] for index in range(len(exchanges))]
 
-    def _ask(self, question: Question[T], exchanges: Sequence[Exchange]) -> list[T | None]:
-        return [question.parse(reply) for reply in self.reply(question, [question.chat(e) for e in exchanges])]
+    def _ask(self, question: Question[T], exchanges: Sequence[Exchange]) -> list[tuple[str, T | None]]:
+        """Reply, and what it says."""
+        return [(reply, question.parse(reply)) for reply in self.reply(question, [question.chat(e) for e in exchanges])]
 
     def reply(self, question: Question[Any], chats: Sequence[Sequence[Message]]) -> list[str]:
         """The judge model's text for each chat, greedy, at most `question.max_new_tokens` tokens."""

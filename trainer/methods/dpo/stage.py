@@ -13,7 +13,8 @@ from trl import DPOTrainer
 from trainer.methods.pairs.stage import examples_dir
 from trainer.models.load import load_model, load_tokenizer
 from trainer.pipeline.context import StageContext
-from trainer.training.loop import load_examples, peft_config, train_and_save, training_arguments
+from trainer.training.examples import load_examples
+from trainer.training.loop import peft_config, train_and_save, training_arguments
 
 
 def run(context: StageContext) -> list[Path]:
@@ -24,9 +25,7 @@ def run(context: StageContext) -> list[Path]:
     trainer = DPOTrainer(
         model=load_model(context.config.model, source, scratch=context.config.launcher.scratch_directory),
         args=args,
-        train_dataset=load_examples(  # not staged: all ranks share TRL's reference cache
-            examples_dir(context, "dpo")
-        ),
+        train_dataset=load_examples(context, examples_dir(context, "dpo")),  # not staged: all ranks share TRL's reference cache
         processing_class=tokenizer,
         peft_config=peft_config(context),
     )

@@ -17,6 +17,7 @@ from trainer.methods.dsa.adapter_config import AdapterConfig
 from trainer.methods.dsa.aligner import Aligner
 from trainer.methods.dsa.factory import make_aligner, make_guardrail
 from trainer.methods.dsa.guardrail import Guardrail
+from trainer.models.finite import ruined
 from trainer.record import hash_file, write_json
 
 WEIGHTS, FACTS = "adapter.safetensors", "adapter.json"
@@ -46,7 +47,7 @@ def load(directory: Path, model: Any, base_fingerprint: str) -> Guardrail | Alig
         model: the base.
 
     Raises:
-        ArtifactError: a file is missing or damaged, or the adapter was trained on another base.
+        ArtifactError: a file is missing, damaged or not finite, or the adapter was trained on another base.
     """
     try:
         facts = json.loads((directory / FACTS).read_text())
@@ -57,6 +58,8 @@ def load(directory: Path, model: Any, base_fingerprint: str) -> Guardrail | Alig
         if facts["sha256"] != hash_file(directory / WEIGHTS):
             raise ValueError(f"{WEIGHTS} has other content than was written")
         weights = load_file(directory / WEIGHTS)
+        if bad := ruined(weights.items()):
+            raise ValueError(f"{bad[0]} is not finite")
     except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
         raise ArtifactError(f"{directory}: holds no whole adapter ({error!r}); train it again.") from error
     if found != base_fingerprint:

@@ -6,7 +6,7 @@ T tokens of one text, K labels, d hidden size, L layers. h_0 (embeddings) .. h_L
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 from trainer.errors import ArtifactError, ConfigError
 from trainer.methods.dsa.adapter_config import AdapterConfig
 from trainer.methods.dsa.examples import LABELS, Example
+from trainer.record import hash_files
 
 GB = 10**9
 FILES = "rank*.safetensors"
@@ -88,11 +89,11 @@ def check_budget(size: int, budget: float) -> None:
 
 
 class FeatureWriter:
-    """Collects the hidden states of one rank's rows and writes them in files of about 256 MiB."""
+    """Collects the hidden states of one rank's rows and writes them in files of about 256 MiB. Attribute written: the files."""
 
     def __init__(self, directory: Path, rank: int, examples: Sequence[Example], wanted: Wanted):
         self.directory, self.rank, self.examples, self.wanted = directory, rank, examples, wanted
-        self._files = 0
+        self.written: list[Path] = []
         self._rows: list[int] = []
         self._parts: dict[str, list[Tensor]] = {}
         self._bytes = 0
@@ -117,9 +118,27 @@ class FeatureWriter:
         if not self._rows:
             return
         tensors = {name: torch.cat(parts) for name, parts in self._parts.items()}
-        path = self.directory / f"rank{self.rank}-{self._files}.safetensors"
+        path = self.directory / f"rank{self.rank}-{len(self.written)}.safetensors"
         save_file(tensors, path, metadata={"rows": json.dumps(self._rows)})
-        self._files, self._rows, self._parts, self._bytes = self._files + 1, [], {}, 0
+        self.written.append(path)
+        self._rows, self._parts, self._bytes = [], {}, 0
+
+
+def check_files(directory: Path, written: Mapping[str, str]) -> None:
+    """
+    Args:
+        written: file -> SHA-256, of all that was written there.
+
+    Raises:
+        ArtifactError: what is there is not that.
+    """
+    files = sorted(directory.glob(FILES))
+    found = dict(zip((path.name for path in files), hash_files(files), strict=True))
+    if other := sorted(name for name in found.keys() | written.keys() if found.get(name) != written.get(name)):
+        raise ArtifactError(
+            f"{directory}: {', '.join(other[:3])} changed or vanished since the hidden states were written; "
+            f"delete {directory} to redo the stage."
+        )
 
 
 class Features:

@@ -16,7 +16,7 @@ from scipy.stats import bootstrap, mannwhitneyu
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from trainer.errors import ConfigError, DataError
-from trainer.evaluation.statistics import macro_interval
+from trainer.evaluation.statistics import SHARE, macro_interval
 
 Vector = NDArray[np.float64]
 Metric = dict[str, Any]  # value; ci95: [low, high], or None where a class has fewer than two rows; n: rows
@@ -94,7 +94,7 @@ def rates(labels: ArrayLike, scores: ArrayLike, tau: float, resamples: int, seed
     measured: dict[str, Metric] = {}
     for name, of_class in zip(("true_positive_rate", "false_positive_rate"), _by_class(labels, scores), strict=True):
         flagged = [float(score >= tau) for score in of_class]
-        interval = macro_interval({name: flagged}, resamples, seed)
+        interval = macro_interval({name: flagged}, resamples, seed, SHARE)
         measured[name] = {
             "value": float(np.mean(flagged)),
             "ci95": None if interval is None else list(interval),

@@ -13,7 +13,8 @@ from trainer.methods.pairs.stage import examples_dir
 from trainer.models.fingerprint import base_fingerprint
 from trainer.models.load import load_model, load_tokenizer
 from trainer.pipeline.context import StageContext
-from trainer.training.loop import load_examples, train, training_arguments
+from trainer.training.examples import load_examples
+from trainer.training.loop import train, training_arguments
 
 
 def run(context: StageContext) -> list[Path]:
@@ -29,9 +30,9 @@ def run(context: StageContext) -> list[Path]:
     trainer = AlignerDPOTrainer(
         base,
         aligner.float(),  # bfloat16 weights would lose small updates; DeepSpeed keeps float32 copies of its own
-        base_fingerprint(source),
+        context.together(lambda: base_fingerprint(source)),
         args,
-        train_dataset=load_examples(examples_dir(context, "dpo")),
+        train_dataset=load_examples(context, examples_dir(context, "dpo")),
         processing_class=tokenizer,
     )
     return train(context, trainer, tokenizer, lambda: trainer.save_aligner(context.stage_dir))

@@ -17,14 +17,13 @@ from trainer.methods.dsa.stage_data import TRAIN, read_sets
 from trainer.models.inference import load_for_inference
 from trainer.models.load import load_tokenizer
 from trainer.pipeline.context import StageContext
-from trainer.record import write_json
+from trainer.record import hash_files, write_json
 
 REPORT = "report.json"
 
 
 def run(context: StageContext) -> list[Path]:
-    """Writes the hidden states, for which the manifest does not vouch (they may be deleted once all is trained), and
-    `report.json`."""
+    """Writes the hidden states, which may be deleted once all is trained, and `report.json`, which vouches for them."""
     config, method = context.config, context.config.method
     assert isinstance(method, DsaMethod) and method.feature_cache is not None
     context.connect()
@@ -55,9 +54,11 @@ def run(context: StageContext) -> list[Path]:
                 writer.add(row, [states[place] for states in hidden])
             bar.update()
     writer.flush()
+    parts = context.gather(dict(zip([path.name for path in writer.written], hash_files(writer.written), strict=True)))
     if not context.is_main:
         return []
     layers = {"every_token": wanted.tokens, "labelled_tokens": wanted.labels}
-    write_json(context.stage_dir / REPORT, {"rows": len(examples), "bytes": size, "layers": layers})
+    files = {name: digest for part in parts for name, digest in part.items()}
+    write_json(context.stage_dir / REPORT, {"rows": len(examples), "bytes": size, "layers": layers, "files": files})
     print(f"{config.run.name} · features · {len(examples):,} texts, {size / GB:.3g} GB", flush=True)
     return [context.stage_dir / REPORT]

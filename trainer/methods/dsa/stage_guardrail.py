@@ -17,7 +17,7 @@ from trainer.methods.dsa.artifact import save as save_adapter
 from trainer.methods.dsa.batches import Collator, labels_of
 from trainer.methods.dsa.examples import LABELS, Example, encode, labels_in
 from trainer.methods.dsa.factory import make_guardrail
-from trainer.methods.dsa.features import Features, Wanted
+from trainer.methods.dsa.features import Features, Wanted, check_files
 from trainer.methods.dsa.full_size import FullSize
 from trainer.methods.dsa.guardrail import Guardrail
 from trainer.methods.dsa.guardrail_trainer import GuardrailTrainer
@@ -76,7 +76,7 @@ def run(context: StageContext) -> list[Path]:
         found = context.gather(trainer.share_of_probabilities(shown, [len(example.ids) for example in examples]))
         probabilities = {row: dict(zip(labels, of_row, strict=True)) for part in found for row, of_row in part.items()}
         tau, written = write_probabilities(context, rows, labels, probabilities, size)
-        return [*written, *_save(context, trainer, tau, base_fingerprint(source))]
+        return [*written, *_save(context, trainer, tau, context.together(lambda: base_fingerprint(source)))]
 
     return train(context, trainer, tokenizer, save)
 
@@ -146,8 +146,9 @@ def _fresh(method: DsaMethod, name: str, base: Any, labels: Sequence[str]) -> tu
 def _features(
     context: StageContext, method: DsaMethod, name: str, examples: Sequence[Example], labels: tuple[str, ...], layers: int
 ) -> Features:
-    wanted = Wanted.by(list(method.guardrails.values()), layers, labels)
-    return Features(context.run_dir / "features", examples, wanted, method.adapter_of(name), layers)
+    wanted, directory = Wanted.by(list(method.guardrails.values()), layers, labels), context.run_dir / "features"
+    context.together(lambda: check_files(directory, json.loads((directory / REPORT).read_text())["files"]))
+    return Features(directory, examples, wanted, method.adapter_of(name), layers)
 
 
 def _taught(targets: Tensor, said: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Tensor:

@@ -20,7 +20,7 @@ def draw_alignment(models: Mapping[str, Metrics], out: Path) -> Path | None:
     points = {
         label: (metrics["capability"], _safety(metrics["asr"]))
         for label, metrics in models.items()
-        if "asr" in metrics and "capability" in metrics
+        if all(metrics.get(name, {}).get("value") is not None for name in ("asr", "capability"))
     }
     curve = {strength: at for label, at in points.items() if (strength := strength_of(label)) is not None}
     if not curve:

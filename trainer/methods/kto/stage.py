@@ -13,7 +13,8 @@ from trl import KTOTrainer
 from trainer.methods.kto.stage_data import DATASET
 from trainer.models.load import load_model, load_tokenizer
 from trainer.pipeline.context import StageContext
-from trainer.training.loop import load_examples, peft_config, train_and_save, training_arguments
+from trainer.training.examples import load_examples
+from trainer.training.loop import peft_config, train_and_save, training_arguments
 
 
 def run(context: StageContext) -> list[Path]:
@@ -24,7 +25,8 @@ def run(context: StageContext) -> list[Path]:
     trainer = KTOTrainer(
         model=load_model(context.config.model, source, scratch=context.config.launcher.scratch_directory),
         args=args,
-        train_dataset=load_examples(context.run_dir / "data" / DATASET),  # not staged: all ranks share TRL's reference cache
+        # not staged: all ranks share TRL's reference cache
+        train_dataset=load_examples(context, context.run_dir / "data" / DATASET),
         processing_class=tokenizer,
         peft_config=peft_config(context),
     )

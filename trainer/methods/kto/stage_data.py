@@ -40,7 +40,7 @@ def _write(config: RunConfig, run_dir: Path, out: Path) -> list[Path]:
     random.Random(f"kto-{config.seed}").shuffle(found.replies)
     rows = list(kto_examples(found.replies))
     (out / REPLIES).write_text("".join(json.dumps(row) + "\n" for row in rows))
-    save_dataset(rows, out / DATASET)
+    dataset = save_dataset(rows, out / DATASET)
     cut = cuts(config, ("kto",)).get("kto")
     shortened = 0 if cut is None else that_differ(rows, tokenizer, cut)[1]
     sides = {"desirable": found.desirable, "undesirable": len(rows) - found.desirable}
@@ -49,4 +49,4 @@ def _write(config: RunConfig, run_dir: Path, out: Path) -> list[Path]:
     left_out += "" if cut is None else cut.told("kto", shortened)
     counted = ", ".join(f"{count:,} {side}" for side, count in sides.items())
     print(f"{config.run.name} · {out.name} · {found.rows:,} rows -> {counted}{left_out}", flush=True)
-    return [out / REPLIES, out / REPORT]
+    return [out / REPLIES, out / REPORT, *dataset]

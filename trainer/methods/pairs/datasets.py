@@ -79,7 +79,8 @@ def that_differ(rows: Sequence[dict[str, Any]], tokenizer: Any, cut: Cut) -> tup
     return kept, shortened
 
 
-def save_dataset(rows: list[dict[str, Any]], out: Path) -> None:
-    """Write a dataset, in the place of one that is there."""
+def save_dataset(rows: list[dict[str, Any]], out: Path) -> list[Path]:
+    """Write a dataset, in the place of one that is there; returns its files."""
     shutil.rmtree(out, ignore_errors=True)
     Dataset.from_list(rows).save_to_disk(str(out))
+    return sorted(out.iterdir())

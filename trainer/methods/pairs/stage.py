@@ -59,6 +59,7 @@ def _write(config: RunConfig, run_dir: Path, out: Path) -> list[Path]:
         for pair in preferences.pairs:
             file.write(json.dumps({"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected}) + "\n")
     sizes, shortened, limits = {}, {}, cuts(config)
+    written = [out / "pairs.jsonl", out / REPORT]
     for trainer in _trainers(config):
         rows = list(sft_examples(preferences.pairs) if trainer == "sft" else dpo_examples(preferences.pairs))
         if (cut := limits.get(trainer)) is not None:
@@ -69,7 +70,7 @@ def _write(config: RunConfig, run_dir: Path, out: Path) -> list[Path]:
                 raise DataError(f"data: no pair differs in what {trainer}.max_length={cut.max_length} leaves of it; raise it.")
             rows = differ
         sizes[trainer] = len(rows)
-        save_dataset(rows, out / trainer)
+        written += save_dataset(rows, out / trainer)
     report = {
         "rows": preferences.rows,
         "pairs": len(preferences.pairs),
@@ -82,7 +83,7 @@ def _write(config: RunConfig, run_dir: Path, out: Path) -> list[Path]:
     left_out += "".join(limits[trainer].told(trainer, count) for trainer, count in shortened.items())
     examples = ", ".join(f"{size:,} for {trainer.upper()}" for trainer, size in sizes.items())
     print(f"{config.run.name} · {out.name} · {preferences.rows:,} rows -> {examples}{left_out}", flush=True)
-    return [out / "pairs.jsonl", out / REPORT]
+    return written
 
 
 def _read(data: DemonstrationData, seed: int) -> Preferences:

@@ -69,15 +69,15 @@ def _write(context: StageContext) -> list[Path]:
     data, run_dir, out = context.config.data, context.run_dir, context.stage_dir
     assert isinstance(data, GeneData)  # checked when the config was loaded
     sets = data.read(context.config.seed)
-    sizes = {}
+    sizes, files = {}, []
     for one in context.config.training:
         if one.section == "sft":
             examples = _examples(sets, one.stage)
-            save_dataset(sft_rows(examples), out / one.stage)
+            files += save_dataset(sft_rows(examples), out / one.stage)
             sizes[one.stage] = len(examples)
     write_json(out / PROMPTS, asdict(Prompts(sets.harmful, sets.harmless, sets.contrast)))
     write_json(out / REPORT, {"examples": sizes})
-    files = [out / PROMPTS, out / REPORT, _write_rows(refusals_file(run_dir), sets.refusals)]
+    files += [out / PROMPTS, out / REPORT, _write_rows(refusals_file(run_dir), sets.refusals)]
     files += [_write_rows(task_file(run_dir, name), rows[: data.recalibration]) for name, rows in sets.tasks.items()]
     print(f"{context.config.run.name} · data · " + ", ".join(f"{n:,} for {stage}" for stage, n in sizes.items()), flush=True)
     return files

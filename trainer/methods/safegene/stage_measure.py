@@ -132,7 +132,7 @@ def _judge(context: StageContext, probes: list[Item], said: dict[str, str]) -> N
     report: dict[str, dict[str, float]] = {}
     for who in ("aligned", "degraded"):
         replies = [said[Task.of(who, _chat(item.prompt)).key] for item in probes]
-        report[who] = _shares(probes, judge(probes, replies))
+        report[who] = _shares(probes, [verdict.judgement for verdict in judge(probes, replies)])
     write_json(context.stage_dir / REPORT, report)
     with Tracker.open(context) as tracker:
         tracker.summary({f"{who}/{name}": value for who, shares in report.items() for name, value in shares.items()})

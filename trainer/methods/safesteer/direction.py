@@ -33,6 +33,7 @@ from trainer.items import Message
 from trainer.methods.safesteer.refusal import Prompts, RefusalTokens, prompt_tokens, score
 from trainer.methods.safesteer.section import DirectionSection
 from trainer.models.blocks import ablated, decoder_blocks, recorded_inputs, steered
+from trainer.models.finite import ruined
 from trainer.record import hash_file, write_json
 
 WEIGHTS, FACTS = "direction.safetensors", "direction.json"
@@ -101,6 +102,8 @@ class Direction:
             if facts["vector"]["sha256"] != hash_file(directory / WEIGHTS):
                 raise ValueError(f"{WEIGHTS} has other content than was written")
             facts["vector"] = load_file(directory / WEIGHTS)["vector"]
+            if ruined([("vector", facts["vector"])]):
+                raise ValueError("its vector is not finite")
             facts["refusal"] = RefusalTokens(**facts["refusal"])
             facts["candidates"] = [
                 Candidate(**{name: value for name, value in candidate.items() if value is not None})

@@ -25,7 +25,7 @@ def run(context: StageContext) -> list[Path]:
     assert isinstance(method, SafeSteerMethod)
     args = training_arguments(context)  # first: under ZeRO-3 it makes models load as shards
     source = context.base_model
-    fingerprint = base_fingerprint(source)
+    fingerprint = context.together(lambda: base_fingerprint(source))
     tokenizer = load_tokenizer(config.model, source)
     prompts = PromptSets.of_run(run_dir)
     tokens = SafetyTokens.load(run_dir / "tokens", fingerprint).ids

@@ -47,7 +47,7 @@ def run(context: StageContext) -> list[Path]:
     assert isinstance(config.method, SafeSteerMethod)
     context.connect()
     path = context.base_model
-    fingerprint = base_fingerprint(path)
+    fingerprint = context.together(lambda: base_fingerprint(path))
     teacher = Teacher.of_run(config, run_dir, fingerprint)
     prompts = PromptSets.of_run(run_dir)
     tokenizer = load_tokenizer(config.model, path)

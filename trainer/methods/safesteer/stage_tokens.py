@@ -24,7 +24,7 @@ def run(context: StageContext) -> list[Path]:
     settings = method.tokens
     context.connect()
     path = context.base_model
-    fingerprint = base_fingerprint(path)
+    fingerprint = context.together(lambda: base_fingerprint(path))
     tokenizer = load_tokenizer(config.model, path)
     if settings.path is not None:
         chosen = SafetyTokens.load(Path(settings.path).expanduser(), fingerprint)

@@ -8,9 +8,9 @@ from trl import SFTTrainer
 
 from trainer.methods.pairs.stage import examples_dir
 from trainer.models.load import load_model, load_tokenizer
-from trainer.models.local_copy import local_copy
 from trainer.pipeline.context import StageContext
-from trainer.training.loop import load_examples, peft_config, train_and_save, training_arguments
+from trainer.training.examples import load_examples
+from trainer.training.loop import peft_config, train_and_save, training_arguments
 
 
 def run(context: StageContext) -> list[Path]:
@@ -18,11 +18,10 @@ def run(context: StageContext) -> list[Path]:
     source = context.base_model
     tokenizer = load_tokenizer(context.config.model, source)
     scratch = context.config.launcher.scratch_directory
-    examples = examples_dir(context, "sft")
     trainer = SFTTrainer(
         model=load_model(context.config.model, source, scratch=scratch),
         args=args,
-        train_dataset=load_examples(Path(local_copy(str(examples), scratch)) if scratch else examples),
+        train_dataset=load_examples(context, examples_dir(context, "sft"), scratch),
         processing_class=tokenizer,
         peft_config=peft_config(context),
     )
