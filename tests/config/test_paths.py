@@ -13,7 +13,7 @@ from trainer.config.paths import looks_local, missing_path
     "path",
     [
         *("data/pars.jsonl", "pars.csv", "PARS.CSV", "data/pars.jsonl.gz", "first.safetensors"),
-        *("here/pars", "./x", "~/x", "a/b/c", "$DIR/x"),
+        *("llama3:8b", "here/pars", "./x", "~/x", "a/b/c", "$DIR/x"),
     ],
 )
 def test_a_path_that_is_not_there_is_still_a_path(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,7 +25,15 @@ def test_a_path_that_is_not_there_is_still_a_path(path: str, tmp_path: Path, mon
 
 
 @pytest.mark.parametrize(
-    "name", ["gpt2", "Anthropic/hh-rlhf", "meta-llama/Llama-3.1-8B-Instruct", "nvidia/Aegis-2.0", "a/b.v2"]
+    "name",
+    [
+        "gpt2",
+        "Anthropic/hh-rlhf",
+        "walledai/HarmBench:standard",
+        "meta-llama/Llama-3.1-8B-Instruct",
+        "nvidia/Aegis-2.0",
+        "a/b.v2",
+    ],
 )
 def test_a_name_of_the_hub_is_none(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

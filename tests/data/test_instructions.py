@@ -168,11 +168,12 @@ def test_a_directory_is_read_whole(tmp_path: Path) -> None:
 def test_the_split_of_a_hub_dataset_is_the_one_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
-    def load_dataset(name: str, split: str) -> datasets.Dataset:
-        return datasets.Dataset.from_dict({"instruction": [f"{name} {split} {i}" for i in range(3)]})
+    def load_dataset(name: str, subset: str = "", *, split: str) -> datasets.Dataset:
+        return datasets.Dataset.from_dict({"instruction": [f"{name}{subset} {split} {i}" for i in range(3)]})
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     assert read("someone/data", split="test") == [f"someone/data test {i}" for i in range(3)]
+    assert read("someone/data:odd", split="test") == [f"someone/dataodd test {i}" for i in range(3)]
 
 
 @pytest.mark.real_data

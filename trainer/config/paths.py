@@ -8,7 +8,7 @@ from pathlib import Path
 
 from trainer.suggest import did_you_mean
 
-_HUB_NAME = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
+_HUB_NAME = re.compile(r"^[\w.-]+(/[\w.-]+(:[\w.-]+)?)?$")  # of a dataset, with the subset behind a colon
 _FILES = re.compile(r"\.(jsonl?|csv|tsv|parquet|arrow|txt|gz|zst|zip|safetensors|bin|pt|pth|gguf)$", re.IGNORECASE)
 PLAIN_NAME = re.compile(r"^[A-Za-z0-9][\w-]*$")  # part of directories and of metrics
 

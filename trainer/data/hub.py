@@ -13,7 +13,8 @@ from trainer.errors import DataError
 
 
 def read_source(source: str, split: str | None) -> list[Located]:
-    """All rows of a file, or of a split of a directory or of the hub dataset of that name; None: there must be just one.
+    """All rows of a file, or of a split of a directory or of the hub dataset of that name (`owner/name`, or
+    `owner/name:subset`); None: there must be just one.
 
     Raises:
         DataError: nothing can be read there.
@@ -58,7 +59,7 @@ def hub_rows(name: str, split: str | None) -> list[Located]:
     from datasets.exceptions import DatasetsError
 
     try:
-        dataset = load_dataset(name, split=split)
+        dataset = load_dataset(*name.split(":", 1), split=split)  # owner/name:subset
     except (DatasetsError, OSError, ValueError) as error:
         raise _not_had(name, error) from error
     if split is None:
