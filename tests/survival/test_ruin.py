@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import accelerate
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.survival import infinite_gradient
 from tests.training.here import run_here
+from tests.warm.client import start_warm
 from trainer.config.sections import ModelSection
 from trainer.config.shipped import BASE_DIR
 from trainer.errors import ArtifactError, BadLoss
@@ -52,16 +55,19 @@ def test_the_way_out_works(tmp_path: Path) -> None:
 def test_an_infinite_gradient_of_a_finite_loss_is_noticed_before_it_is_clipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import accelerate
-
-    real = accelerate.Accelerator.backward
-
-    def backward(accelerator: accelerate.Accelerator, loss: torch.Tensor, **kwargs: object) -> None:
-        real(accelerator, loss * 1e38 * 1e6, **kwargs)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(accelerate.Accelerator, "backward", backward)
+    monkeypatch.setattr(accelerate.Accelerator, "backward", accelerate.Accelerator.backward)  # put back at the end
+    infinite_gradient.disturb("sft")
     with pytest.raises(BadLoss, match=r"the gradient of step 1 is not finite \(its norm is (inf|nan)\)"):
         run_here(tmp_path, *SHORT)
+
+
+@pytest.mark.parametrize("zero", ["zero2", pytest.param("zero3", marks=pytest.mark.slow)])
+def test_deepspeed_would_leave_such_steps_out_without_a_word(tmp_path: Path, zero: str) -> None:
+    arguments = (*SHORT, f"deepspeed={zero}", "launcher.processes=2", "trainer.per_device_train_batch_size=2")
+    process = start_warm(*arguments, "tracking.mode=disabled", cwd=tmp_path, inject=infinite_gradient.__name__)
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == 1 and "the gradient of step 1 is not finite" in output, output[-3000:]
+    assert not list(tmp_path.glob("runs/run/sft/checkpoints/checkpoint-*"))
 
 
 def base_times(factor: float, out: Path) -> str:
