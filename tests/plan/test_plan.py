@@ -260,6 +260,6 @@ def test_steps_and_checkpoint_bytes_are_those_of_a_real_run(zero: str, tmp_path:
     assert stage.schedule.examples == json.loads((tmp_path / "runs/real/data/report.json").read_text())["examples"]["sft"]
     checkpoint = next(p for p in (tmp_path / "runs/real/sft/checkpoints").glob("checkpoint-*"))
     written = sum(p.stat().st_size for p in checkpoint.rglob("*") if p.is_file())
-    assert disk_of(config, config.training[0], shape_of(config.model), stage.layout).checkpoint == pytest.approx(
+    assert disk_of(config, config.training[0], shape_of(config.model), stage.layout, None).checkpoint == pytest.approx(
         written, rel=0.1
     )

@@ -7,10 +7,10 @@ from pathlib import Path
 from trl import SFTTrainer
 
 from trainer.methods.pairs.stage import examples_dir
-from trainer.models.load import load_model, load_tokenizer
+from trainer.models.load import load_tokenizer
 from trainer.models.local_copy import local_copy
 from trainer.pipeline.context import StageContext
-from trainer.training.loop import load_examples, peft_config, train_and_save, training_arguments
+from trainer.training.loop import load_examples, load_trained, peft_config, train_and_save, training_arguments
 
 
 def run(context: StageContext) -> list[Path]:
@@ -20,7 +20,7 @@ def run(context: StageContext) -> list[Path]:
     scratch = context.config.launcher.scratch_directory
     examples = examples_dir(context, "sft")
     trainer = SFTTrainer(
-        model=load_model(context.config.model, source, scratch=scratch),
+        model=load_trained(context, source),
         args=args,
         train_dataset=load_examples(Path(local_copy(str(examples), scratch)) if scratch else examples),
         processing_class=tokenizer,
