@@ -70,11 +70,13 @@ class SurvivalSection:
     the batch is written to `bad_batches/`.
     explosion: a loss counts as exploding this many nats above the highest running median so far; null is never.
     hang_timeout: seconds without a step, on any rank, after which the run ends and names the rank and where it stood.
+    checkpoints_of: users besides you whose checkpoints a run may resume from; loading one can run code that they put there.
     """
 
     bad_loss: Literal["stop", "skip"] = "stop"
     explosion: float | None = Field(5.0, gt=0)
     hang_timeout: float = Field(600.0, gt=0)
+    checkpoints_of: list[str] = Field(default_factory=list)
 
 
 @section

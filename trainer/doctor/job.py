@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 from trainer.doctor.checkup import FINDINGS, examine, write_findings
-from trainer.load import read_config
+from trainer.load import read_own_config
 from trainer.pipeline.run import CONFIG
 
 
 def main(run_dir: Path) -> int:
-    write_findings(examine(read_config(run_dir / CONFIG), run_dir), run_dir / FINDINGS)
+    write_findings(examine(read_own_config(run_dir / CONFIG), run_dir), run_dir / FINDINGS)
     return 0
 
 

@@ -57,7 +57,7 @@ def load(directory: Path, model: Any, base_fingerprint: str) -> Guardrail | Alig
         if facts["sha256"] != hash_file(directory / WEIGHTS):
             raise ValueError(f"{WEIGHTS} has other content than was written")
         weights = load_file(directory / WEIGHTS)
-    except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, SafetensorError) as error:
         raise ArtifactError(f"{directory}: holds no whole adapter ({error!r}); train it again.") from error
     if found != base_fingerprint:
         raise ArtifactError(
