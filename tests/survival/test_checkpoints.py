@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from tests.training.here import run_here
 from trainer.checkpoints.start import prepare_start, read_start
@@ -23,6 +26,7 @@ from trainer.checkpoints.store import (
     read_manifest,
     remove_all_but,
 )
+from trainer.checkpoints.unpickling import restricted
 from trainer.compose import composed
 from trainer.config.training import checkpoints_kept
 from trainer.errors import ArtifactError
@@ -83,6 +87,38 @@ def test_every_checkpoint_stays_where_there_is_no_limit(tmp_path: Path) -> None:
     few = ("evaluation=none", "data.prompts=40", "trainer.max_steps=3", "trainer.save_steps=1", "trainer.save_total_limit=null")
     run_dir = run_here(tmp_path, "experiment=sft", *few)
     assert [p.name for p in all_checkpoints(run_dir / "sft" / "checkpoints")] == [f"checkpoint-{n}" for n in (3, 2, 1)]
+
+
+class _Runs:
+    """What a hostile pickle is made of: unpickling it creates a file."""
+
+    def __init__(self, marker: Path):
+        self.marker = marker
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (self.marker,))
+
+
+def test_a_shard_that_would_run_code_is_not_read(tmp_path: Path) -> None:
+    marker, shard = tmp_path / "it ran", tmp_path / "shard.pt"
+    torch.save({"optimizer_state_dict": _Runs(marker)}, shard)
+    with restricted(deepspeed=True), pytest.raises(pickle.UnpicklingError):
+        torch.load(shard, weights_only=False)  # as DeepSpeed calls it
+    assert not marker.exists()
+    torch.load(shard, weights_only=False)
+    assert marker.exists(), "the pickle was none that runs code"
+
+
+def test_what_deepspeed_writes_is_read(tmp_path: Path) -> None:
+    from deepspeed.runtime.fp16.loss_scaler import LossScaler
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+    from deepspeed.utils.tensor_fragment import fragment_address
+
+    state = {"zero_stage": ZeroStageEnum(2), "at": fragment_address(3, 4), "moments": torch.ones(2), "scaler": LossScaler(1)}
+    torch.save(state, tmp_path / "shard.pt")
+    with restricted(deepspeed=True):
+        read = torch.load(tmp_path / "shard.pt", weights_only=False)
+    assert (read["zero_stage"], read["at"], read["scaler"].loss_scale) == (2, fragment_address(3, 4), 1)
 
 
 def _truncate(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Whose a checkpoint is. DeepSpeed's shards are pickles, and reading a pickle runs what its author put into it."""
+"""Whose a checkpoint is. Optimiser states are pickles: only torch's restricted unpickler keeps them from running code."""
 
 from __future__ import annotations
 
@@ -21,6 +21,6 @@ def refuse_foreign(checkpoint: Path, trusted: Collection[str]) -> None:
     for path in (checkpoint.parent, checkpoint, *sorted(checkpoint.rglob("*"))):
         if (why := why_foreign(path)) is not None and owner_of(path) not in trusted:
             raise ArtifactError(
-                f"{path}: {why}, and loading a checkpoint can run code that somebody put into it. If you trust them: "
+                f"{path}: {why}, and a checkpoint holds pickles, which its author may misuse. If you trust them: "
                 f"survival.checkpoints_of=[{owner_of(path)}]; if not, delete {checkpoint.parent} to train anew."
             )

@@ -70,7 +70,8 @@ class SurvivalSection:
     the batch is written to `bad_batches/`.
     explosion: a loss counts as exploding this many nats above the highest running median so far; null is never.
     hang_timeout: seconds without a step, on any rank, after which the run ends and names the rank and where it stood.
-    checkpoints_of: users besides you whose checkpoints a run may resume from; loading one can run code that they put there.
+    checkpoints_of: users besides you whose checkpoints a run may resume from: for those, nothing but torch's restricted
+        unpickler stands between what they put there and your account.
     """
 
     bad_loss: Literal["stop", "skip"] = "stop"

@@ -13,6 +13,7 @@ from transformers import PrinterCallback, TrainerCallback
 
 from trainer.checkpoints.start import Start, read_start
 from trainer.checkpoints.universal import separate_step_counts
+from trainer.checkpoints.unpickling import restricted
 from trainer.config.lora import lora_config
 from trainer.config.training import SAVE_STEPS, accumulation_steps, checkpoints_kept, config_class, stage_fields, weights_dtype
 from trainer.config.zero import deepspeed_json
@@ -113,7 +114,7 @@ def train(context: StageContext, trainer: Any, tokenizer: Any, save: Callable[[]
     with Tracker.open(context) as tracker:
         _add_callbacks(context, trainer, tracker, stop, start)
         LossGuard(context, context.config.survival, tokenizer).attach(trainer)
-        with stop_request.deferred():
+        with stop_request.deferred(), restricted(deepspeed=context.config.deepspeed is not None):
             metrics = _train(trainer, start)
         if stop.stopped_at is None:
             outputs = save()
