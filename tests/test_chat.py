@@ -13,11 +13,11 @@ import yaml
 
 from trainer.chat import main
 from trainer.compose import composed
+from trainer.config.load import load_config
 from trainer.config.run import write_config
 from trainer.config.sections import ModelSection
 from trainer.config.shipped import BASE_DIR
 from trainer.evaluation.generate import complete
-from trainer.load import load_config
 from trainer.methods.dsa import artifact
 from trainer.methods.dsa.adapter_config import AdapterConfig
 from trainer.methods.dsa.factory import make_aligner, make_guardrail

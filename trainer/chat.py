@@ -17,13 +17,13 @@ from typing import Any
 from rich.console import Console
 from transformers import TextStreamer
 
+from trainer.config.load import read_config
 from trainer.config.sections import ModelSection
 from trainer.dotted import resolve
 from trainer.ending import KEYBOARD, explain
 from trainer.errors import ArtifactError, ConfigError, KeelError
 from trainer.evaluation.generate import stop_tokens
 from trainer.items import Message
-from trainer.load import read_config
 from trainer.methods.dsa.aligner import Aligner
 from trainer.methods.dsa.artifact import load
 from trainer.methods.dsa.base import read

@@ -9,11 +9,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from trainer.config.load import read_own_config
 from trainer.config.run import RunConfig
 from trainer.ending import CONTINUES, KEYBOARD, explain
 from trainer.errors import ConfigError, Interrupted, KeelError
 from trainer.evaluation.report import print_report
-from trainer.load import read_own_config
 from trainer.pipeline.run import CONFIG, carry_out
 
 

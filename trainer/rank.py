@@ -10,10 +10,10 @@ import datasets
 import torch
 import transformers
 
+from trainer.config.load import read_own_config
 from trainer.config.zero import zero_stage
 from trainer.doctor.examination import DOCTOR_STAGE
 from trainer.doctor.preflight import DOCTOR, preflight
-from trainer.load import read_own_config
 from trainer.pipeline.chain import stage_named
 from trainer.pipeline.context import StageContext
 from trainer.pipeline.do import do

@@ -44,7 +44,7 @@ FOR_METHODS = {
 SHARED_METHODS = {"trainer.methods.pairs", "trainer.methods.dpo", "trainer.methods.sft"}
 # What knows the kinds, and the commands: nothing below imports them.
 TOP = (
-    "trainer.kinds", "trainer.load", "trainer.keys", "trainer.doctor", "trainer.rank", "trainer.worker", "trainer.job",
+    "trainer.kinds", "trainer.keys", "trainer.doctor", "trainer.rank", "trainer.worker", "trainer.job",
     "trainer.plan", "trainer.sweep", "trainer.chat", "hydra_plugins.keel", "trainer.__main__",
 )  # fmt: skip
 

@@ -10,9 +10,9 @@ import pytest
 
 from trainer.compose import composed
 from trainer.config import tokenizer as tokenizer_check
+from trainer.config.load import load_config
 from trainer.config.shipped import BASE_DIR
 from trainer.errors import ConfigError
-from trainer.load import load_config
 
 LORA = "experiment=sft model=sandbox ++model.lora"
 

@@ -16,9 +16,9 @@ from transformers import BitsAndBytesConfig, TrainingArguments
 from trainer.compose import composed
 from trainer.config import lora, quantization, zero_fields
 from trainer.config.fields import CHOICES, PASSED, RANGES, SET_ELSEWHERE
+from trainer.config.load import load_config
 from trainer.config.training import SECTIONS, config_class, passed_fields
 from trainer.errors import ConfigError
-from trainer.load import load_config
 
 
 def fields_of(cls: Any) -> set[str]:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from trainer.compose import composed
+from trainer.config.load import load_config
 from trainer.config.run import RunConfig
 from trainer.errors import ConfigError
-from trainer.load import load_config
 from trainer.methods.kto.check import LOSSES
 from trainer.plan.__main__ import main
 from trainer.plan.layout import layout_of

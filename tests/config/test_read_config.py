@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from trainer.compose import composed
+from trainer.config.load import load_config, read_config, read_own_config
 from trainer.config.run import plain_yaml, write_config
 from trainer.errors import ConfigError
-from trainer.load import load_config, read_config, read_own_config
 
 
 @pytest.fixture

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from trainer.config.load import load_config
 from trainer.config.run import write_config
-from trainer.load import load_config
 
 # A rank of a stage `sft`: the real preflight, then its outcome. The second and third argument say what to break.
 _RANK = """
 import json, os, sys, time
 from pathlib import Path
 import trainer.doctor.facts as facts, trainer.doctor.preflight as preflight, trainer.doctor.rendezvous as rendezvous
-from trainer.load import read_config
+from trainer.config.load import read_config
 from trainer.errors import KeelError
 from trainer.config.stage import Stage
 from trainer.pipeline.context import StageContext

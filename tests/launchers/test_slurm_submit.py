@@ -16,8 +16,8 @@ from launchers.slurm.section import SlurmLauncher
 from launchers.slurm.submit import submit_array, submit_run
 from tests.launchers.slurm_config import slurm_config, slurm_section
 from trainer.config.bases import Submission
+from trainer.config.load import read_own_config
 from trainer.errors import ArtifactError, ConfigError, StageFailed
-from trainer.load import read_own_config
 from trainer.pipeline.chain import chain
 from trainer.pipeline.run import carry_out, claim_directory
 from trainer.plan.differences import differences

@@ -13,11 +13,11 @@ from tests.conftest import losses
 from tests.launchers.slurm_config import scripts_of
 from tests.warm.client import warm_keel
 from trainer.compose import composed
+from trainer.config.load import load_config
 from trainer.config.run import RunConfig, to_mapping
 from trainer.config.sections import Gpu
 from trainer.config.training import accumulation_steps
 from trainer.errors import ConfigError
-from trainer.load import load_config
 from trainer.plan.__main__ import main
 from trainer.plan.advice import smallest_change
 from trainer.plan.devices import DEVICES, FRAGMENTATION, GIB, Device, usable

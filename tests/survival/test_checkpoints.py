@@ -28,9 +28,9 @@ from trainer.checkpoints.store import (
 )
 from trainer.checkpoints.unpickling import restricted
 from trainer.compose import composed
+from trainer.config.load import load_config
 from trainer.config.training import checkpoints_kept
 from trainer.errors import ArtifactError
-from trainer.load import load_config
 
 
 def write(directory: Path, step: int, world_size: int = 2, zero_stage: int | None = None) -> Path:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from trainer.config.load import load_config
 from trainer.config.run import RunConfig, write_config
 from trainer.evaluation.report import RESULTS
-from trainer.load import load_config
 from trainer.pipeline.chain import chain
 from trainer.pipeline.manifest import write_manifest
 from trainer.pipeline.run import CONFIG, run_directory

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from trainer.compose import composed
+from trainer.config.load import load_config
 from trainer.config.run import write_config
 from trainer.evaluation.report import RESULTS
-from trainer.load import load_config
 from trainer.pipeline.run import CONFIG
 from trainer.record import write_json
 from trainer.sweep.table import Row, print_table

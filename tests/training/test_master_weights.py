@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 
 from tests.training.here import run_here
 from trainer.compose import composed
+from trainer.config.load import load_config
 from trainer.config.shipped import BASE_DIR
 from trainer.config.training import weights_dtype
-from trainer.load import load_config
 from trainer.training import loop
 
 FEW = ("experiment=sft", "evaluation=none", "data.prompts=40", "trainer.max_steps=2", "trainer.warmup_steps=0")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from trainer.config.load import read_own_config
 from trainer.doctor.checkup import FINDINGS, examine, write_findings
-from trainer.load import read_own_config
 from trainer.pipeline.run import CONFIG
 
 

@@ -12,9 +12,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from trainer.config.load import read_config
 from trainer.config.run import RunConfig
 from trainer.evaluation.report import RESULTS
-from trainer.load import read_config
 from trainer.pipeline.run import CONFIG
 
 _WIDTH = 110  # where the output is not a terminal

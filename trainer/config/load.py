@@ -14,10 +14,16 @@ from pydantic import TypeAdapter, ValidationError
 from trainer.config.check import find_problems
 from trainer.config.run import RunConfig, plain_yaml
 from trainer.config.section import KINDS, OneOf
+from trainer.dotted import resolve
 from trainer.errors import ConfigError
-from trainer.kinds import CONFIG
 from trainer.record import why_foreign
 from trainer.suggest import did_you_mean
+
+
+def _schema() -> type[RunConfig]:
+    """By name: it is made of all kinds, and nothing here knows any."""
+    schema: type[RunConfig] = resolve("trainer.kinds:CONFIG")
+    return schema
 
 
 def load_config(values: Mapping[str, Any], base_dir: Path | None = None) -> RunConfig:
@@ -30,7 +36,7 @@ def load_config(values: Mapping[str, Any], base_dir: Path | None = None) -> RunC
     Raises:
         ConfigError: with every problem found, one line each.
     """
-    adapter, problems = TypeAdapter(CONFIG), []
+    adapter, problems = TypeAdapter(_schema()), []
     try:
         config = adapter.validate_python(dict(values))
     except ValidationError as error:
@@ -80,7 +86,7 @@ def read_own_config(path: Path) -> RunConfig:
 
 def _read(path: Path) -> RunConfig:
     try:
-        return TypeAdapter(CONFIG).validate_python(plain_yaml(path.read_text()))
+        return TypeAdapter(_schema()).validate_python(plain_yaml(path.read_text()))
     except (OSError, yaml.YAMLError, ValidationError) as error:
         raise ConfigError(f"{path} cannot be read as a run's config: {error}") from error
 
@@ -102,7 +108,7 @@ class _Place:
 
 def _place(location: Sequence[Any]) -> _Place:
     """The place at a pydantic path such as ('launcher', 'slurm', 'nodes')."""
-    section: type | None = CONFIG
+    section: type | None = _schema()
     keys: list[str] = []
     kind = None
     is_key = False  # of a mapping of sections
