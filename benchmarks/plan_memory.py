@@ -49,8 +49,8 @@ RETURN_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "6
 
 def config_of(root: Path, name: str, size: dict[str, int]) -> Any:
     """Three optimiser steps of stage `sft`: DistributedDataParallel has its final buckets, filled, only from the third on."""
+    from trainer.config.load import load_config
     from trainer.config.shipped import BASE_DIR
-    from trainer.load import load_config
 
     zero = LAYOUTS[name]
     return load_config(

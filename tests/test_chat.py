@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import io
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from trainer.chat import main
 from trainer.compose import composed
+from trainer.config.load import load_config
 from trainer.config.run import write_config
 from trainer.config.sections import ModelSection
 from trainer.config.shipped import BASE_DIR
 from trainer.evaluation.generate import complete
-from trainer.load import load_config
 from trainer.methods.dsa import artifact
 from trainer.methods.dsa.adapter_config import AdapterConfig
 from trainer.methods.dsa.factory import make_aligner, make_guardrail
@@ -131,6 +134,25 @@ def test_a_later_turn_goes_on_from_the_conversation_so_far(talk: Talk, adapted: 
     kept = talk(adapted, QUESTION, OTHER, options=("--strength", "0"))
     whole = talk(BASE_DIR, QUESTION, OTHER)
     assert [kept[1], kept[3]] == whole[1:3]
+
+
+@pytest.mark.parametrize(("options", "granted"), [((), False), (("--trust-remote-code",), True)])
+def test_only_the_command_line_lets_a_models_code_run(
+    talk: Talk, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], granted: bool
+) -> None:
+    """The config of the run, which somebody else may have written, says yes each time."""
+    values = yaml.safe_load((trained / "config.yaml").read_text())
+    values["model"]["trust_remote_code"] = True
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
+    shutil.copytree(BASE_DIR, tmp_path / "sft" / "model")
+    config = tmp_path / "sft" / "model" / "config.json"
+    own = {"model_type": "theirs", "auto_map": {"AutoConfig": "theirs.Theirs", "AutoModelForCausalLM": "theirs.Model"}}
+    config.write_text(json.dumps({**json.loads(config.read_text()), **own}))
+    marker = tmp_path / "it ran"
+    (tmp_path / "sft" / "model" / "theirs.py").write_text(f"open({str(marker)!r}, 'w')\nraise ValueError('enough')\n")
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    talk(tmp_path, options=options, code=2)
+    assert marker.exists() == granted
 
 
 def test_what_cannot_be_talked_to_is_explained(talk: Talk, adapted: Path, trained: Path, tmp_path: Path) -> None:

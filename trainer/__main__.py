@@ -46,7 +46,7 @@ def one_run(composed: DictConfig) -> None:
 
 
 def _start(composed: DictConfig) -> int:
-    from trainer.load import load_config  # heavy: --help does without
+    from trainer.config.load import load_config  # heavy: --help does without
 
     config = load_config(plain_values(composed))
     scheduler = config.launcher.scheduler

@@ -10,19 +10,20 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from transformers import TextStreamer
 
+from trainer.config.load import read_config
 from trainer.config.sections import ModelSection
 from trainer.dotted import resolve
 from trainer.ending import KEYBOARD, explain
 from trainer.errors import ArtifactError, ConfigError, KeelError
 from trainer.evaluation.generate import stop_tokens
 from trainer.items import Message
-from trainer.load import read_config
 from trainer.methods.dsa.aligner import Aligner
 from trainer.methods.dsa.artifact import load
 from trainer.methods.dsa.base import read
@@ -45,12 +46,13 @@ _UNCALIBRATED = 0.5  # tau of a guardrail that was given none
 class Chat:
     """One conversation with one model."""
 
-    def __init__(self, where: Path, device: str, strength: float, max_new_tokens: int, system: str | None):
+    def __init__(self, where: Path, device: str, strength: float, max_new_tokens: int, system: str | None, trusted: bool):
         """Raises: ConfigError, ArtifactError: there is no model at `where`, or it cannot be loaded."""
         self.strength, self.targeted, self.max_new_tokens = strength, False, max_new_tokens
         self.system: list[Message] = [] if system is None else [{"role": "system", "content": system}]
         self.console = Console()
         section, path, left = _find(where)
+        section = replace(section, trust_remote_code=trusted)  # type: ignore[type-var]  # pydantic's are dataclasses
         self.ramp = left.ramp
         self.tokenizer = load_tokenizer(section, path)
         self.base = load_model(section, path).to(device).eval()
@@ -179,9 +181,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--system", help="a system prompt, such as a safety config")
     parser.add_argument("--max-new-tokens", type=int, default=256, metavar="N")
     parser.add_argument("--device", default=device_of_rank(), help="default: the GPU, if there is one")
+    parser.add_argument(
+        "--trust-remote-code", action="store_true", help="run Python code that comes with the model, whoever wrote it"
+    )
     given = parser.parse_args(arguments)
     try:
-        chat = Chat(given.where, given.device, given.strength, given.max_new_tokens, given.system)
+        chat = Chat(given.where, given.device, given.strength, given.max_new_tokens, given.system, given.trust_remote_code)
         chat.note(f"{given.where}: /help shows the commands")
         while chat.hear():
             pass

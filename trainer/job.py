@@ -9,11 +9,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from trainer.config.load import read_own_config
 from trainer.config.run import RunConfig
 from trainer.ending import CONTINUES, KEYBOARD, explain
 from trainer.errors import ConfigError, Interrupted, KeelError
 from trainer.evaluation.report import print_report
-from trainer.load import read_config
 from trainer.pipeline.run import CONFIG, carry_out
 
 
@@ -46,7 +46,7 @@ def run_in_job(config: RunConfig, run_dir: Path, only: str | None = None) -> int
 def _task_of(tasks: Path) -> Path:
     """The run directory of this element of a job array. The runs of an array have one launcher, so the first one's tells."""
     run_dirs = [Path(line) for line in tasks.read_text().splitlines()]
-    scheduler = read_config(run_dirs[0] / CONFIG).launcher.scheduler
+    scheduler = read_own_config(run_dirs[0] / CONFIG).launcher.scheduler
     assert scheduler is not None  # it submitted the array
     return run_dirs[scheduler.element()]
 
@@ -60,7 +60,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         run_dir = arguments.run_dir or _task_of(arguments.tasks)
-        config = read_config(run_dir / CONFIG)
+        config = read_own_config(run_dir / CONFIG)
     except ConfigError as error:
         return explain(error)
     return run_in_job(config, run_dir, arguments.stage)

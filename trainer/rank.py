@@ -10,10 +10,10 @@ import datasets
 import torch
 import transformers
 
+from trainer.config.load import read_own_config
 from trainer.config.zero import zero_stage
 from trainer.doctor.examination import DOCTOR_STAGE
 from trainer.doctor.preflight import DOCTOR, preflight
-from trainer.load import read_config
 from trainer.pipeline.chain import stage_named
 from trainer.pipeline.context import StageContext
 from trainer.pipeline.do import do
@@ -25,7 +25,7 @@ def run_stage(run_dir: Path, name: str) -> None:
 
     Raises: whatever the stage does.
     """
-    config = read_config(run_dir / CONFIG)
+    config = read_own_config(run_dir / CONFIG)
     stage = DOCTOR_STAGE if name == DOCTOR else stage_named(config, name)
     _prepare_libraries(stage.trains or (stage.distributed and zero_stage(config) == 3))
     with StageContext.of_this_process(config, run_dir, stage) as context:

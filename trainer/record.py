@@ -124,3 +124,30 @@ def write_json(path: Path, value: Any) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def write_private(path: Path, text: str) -> None:
+    """A file that only its owner, who is this user, may read and write; completely or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.unlink(missing_ok=True)
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    temporary.replace(path)
+
+
+def why_foreign(path: Path) -> str | None:
+    """Why what stands in a file or directory may be somebody else's doing; None where it is this user's alone."""
+    facts = path.stat()
+    if facts.st_uid != os.geteuid():
+        return f"belongs to {owner_of(path)}"
+    if facts.st_mode & 0o022:
+        return "may be written by others (chmod go-w it, if you know what is in it)"
+    return None
+
+
+def owner_of(path: Path) -> str:
+    """The user that a file belongs to, by name where it has one here."""
+    try:
+        return path.owner()
+    except KeyError:
+        return f"user {path.stat().st_uid}"

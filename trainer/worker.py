@@ -22,6 +22,7 @@ from trainer.stopping import Terminated, stop_request
 def _prepare_process(run_dir: Path, stage: str) -> None:
     """Settings that must stand before torch or DeepSpeed is imported."""
     stop_request.install()
+    os.umask(os.umask(0o077) | 0o022)  # nobody else writes into a checkpoint that this user will load
     if os.environ["RANK"] != "0":
         log = (run_dir / stage / "logs" / f"rank{os.environ['RANK']}.log").open("ab")
         os.dup2(log.fileno(), 1)

@@ -79,6 +79,21 @@ def show_job(job_id: str) -> Job:
     return Job(state=fields.get("JobState", "UNKNOWN"), batch=fields.get("BatchFlag", "0") != "0", ends=ends)
 
 
+def time_limit(partition: str | None) -> str | None:
+    """The longest that a job may ask for in a partition, as Slurm writes times; None is without limit. No partition is the
+    default one.
+
+    Raises:
+        StageFailed: Slurm does not answer, or has no such partition.
+    """
+    for line in slurm(["scontrol", "show", "partition", *([partition] if partition else []), "-o"]).splitlines():
+        fields = dict(re.findall(r"(?:^| )(\w+)=(\S*)", line))
+        if partition is not None or fields.get("Default") == "YES":
+            limit = fields.get("MaxTime", "UNLIMITED")
+            return None if limit in ("UNLIMITED", "INFINITE") else limit
+    return None
+
+
 def active_jobs() -> dict[str, str]:
     """This user's jobs that are pending or running: id -> state. Elements of an array each on their own: `12_3`.
 

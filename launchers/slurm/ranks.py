@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import socket
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 
+_SIOCGIFADDR = 0x8915
 _FIRST_PORT, _PORTS = 16384, 16384  # below those that Linux gives to outgoing connections
 
 
@@ -27,6 +30,16 @@ def free_port_from(port: int) -> int:
                 continue
             return candidate
     return free_port_from(_FIRST_PORT)
+
+
+def address_on(interface: str) -> str | None:
+    """This node's IPv4 address on a network interface; None where it has none of that name."""
+    request = struct.pack("256s", interface.encode()[:15])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+        try:
+            return socket.inet_ntoa(fcntl.ioctl(asked.fileno(), _SIOCGIFADDR, request)[20:24])
+        except OSError:
+            return None
 
 
 def task_environment(environment: Mapping[str, str]) -> dict[str, str]:

@@ -19,7 +19,7 @@ from trainer.errors import ConfigError
 if TYPE_CHECKING:
     from launchers.slurm.section import SlurmLauncher
 
-_PLAIN = re.compile(r"^[\w@%+:,./=\[\]-]*$", re.ASCII)
+_PLAIN = re.compile(r"[\w@%+:,./=\[\]-]+", re.ASCII)
 _OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
 
 
@@ -130,6 +130,7 @@ def render(
         modules=settings.modules,
         setup=settings.setup,
         environment=job_environment(settings),
+        submitted=[*settings.environment, *settings.pass_environment],
         command=[python_of(settings), *arguments],
     )
 
@@ -139,11 +140,11 @@ def python_of(settings: SlurmLauncher) -> str:
 
 
 def job_environment(settings: SlurmLauncher) -> dict[str, str]:
-    """What every process of a job should find in its environment."""
+    """What every process of a job should find in its environment, besides the variables of the section's `environment`."""
     found = dict.fromkeys(_OFFLINE, "1") if settings.offline else {}
     if settings.network_interface is not None:
         found |= {"NCCL_SOCKET_IFNAME": settings.network_interface, "GLOO_SOCKET_IFNAME": settings.network_interface}
-    return found | settings.environment
+    return {name: value for name, value in found.items() if name not in settings.environment}
 
 
 def _extra_option(option: str) -> str:
@@ -155,7 +156,7 @@ def _sbatch_word(value: str) -> str:
     """One value on an #SBATCH line. No shell reads it; sbatch knows double quotes, and a backslash before any character."""
     if any(character in value for character in "\n\r\0"):
         raise ConfigError(f"launcher: {value!r} contains a line break, and an #SBATCH line ends there; remove it.")
-    if _PLAIN.match(value) and value:
+    if _PLAIN.fullmatch(value):
         return value
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'

@@ -15,6 +15,7 @@ from launchers.slurm.requeue import after_interruption
 from launchers.slurm.submit import sbatch, submit_array, submit_run
 from trainer.config.bases import Scheduler, Submission
 from trainer.config.stage import Stage
+from trainer.record import write_private
 
 if TYPE_CHECKING:
     from launchers.slurm.section import SlurmLauncher
@@ -51,8 +52,8 @@ class SlurmScheduler(Scheduler):
         section: Any = self.settings  # mypy does not know pydantic's dataclasses for dataclasses
         short = replace(section, time=_CHECK_TIME, signal_lead=_CHECK_LEAD)
         script = run_dir / "job.sbatch"
-        script.write_text(render(short, name, whole_size(short), run_dir / "slurm-%j.log", arguments))
-        job = sbatch(script)
+        write_private(script, render(short, name, whole_size(short), run_dir / "slurm-%j.log", arguments))
+        job = sbatch(short, script)
         return Submission([job], [script], [str(run_dir / f"slurm-{job}.log")])
 
     def active(self) -> dict[str, str]:

@@ -35,7 +35,8 @@ class SlurmLauncher(LauncherSection):
     signal, signal_lead: which signal Slurm sends every task before the time limit, and how many seconds before.
     max_requeues: how often a job that was stopped by that signal may go back into the queue.
     modules: environment modules to load. setup: shell lines to run before anything else, on the batch node.
-    environment: variables for every task.
+    environment: variables for every task. Their values stand in no file and on no screen: they go with the submission.
+    pass_environment: names of variables to take from the environment that submits: the way for tokens and passwords.
     container, container_mounts: an image for `srun --container-image`, and its mounts.
     network_interface: for NCCL and Gloo, such as ib0.
     scratch: a node-local directory, `$VARIABLES` in it expanded on the node; model and data are copied there first.
@@ -67,6 +68,7 @@ class SlurmLauncher(LauncherSection):
     modules: list[str] = Field(default_factory=list)
     setup: list[str] = Field(default_factory=list)
     environment: dict[str, str] = Field(default_factory=dict)
+    pass_environment: list[str] = Field(default_factory=list)
     container: str | None = None
     container_mounts: list[str] = Field(default_factory=list)
     network_interface: str | None = None
@@ -79,6 +81,7 @@ class SlurmLauncher(LauncherSection):
     grace: float = Field(30.0, ge=0)
 
     more: ClassVar[str] = "nodes"
+    withheld: ClassVar[tuple[str, ...]] = ("environment",)
 
     @property
     def scheduler(self) -> Scheduler:

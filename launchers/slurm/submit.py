@@ -12,6 +12,7 @@ from launchers.slurm.render import render_array, render_jobs
 from trainer.config.bases import Submission
 from trainer.config.stage import Stage
 from trainer.errors import ConfigError, StageFailed
+from trainer.record import write_private
 
 if TYPE_CHECKING:
     from launchers.slurm.section import SlurmLauncher
@@ -27,12 +28,12 @@ def submit_run(settings: SlurmLauncher, name: str, run_dir: Path, stages: Sequen
     texts = render_jobs(settings, name, run_dir, stages)
     scripts = [run_dir.absolute() / name for name in texts]
     for script, text in zip(scripts, texts.values(), strict=True):
-        script.write_text(text)
+        write_private(script, text)
     jobs: list[str] = []
     for script in scripts:
         after = [f"--dependency=afterok:{jobs[-1]}", "--kill-on-invalid-dep=yes"] if jobs else []
         try:
-            jobs.append(sbatch(script, *after))
+            jobs.append(sbatch(settings, script, *after))
         except StageFailed:
             if jobs:
                 slurm(["scancel", *jobs])
@@ -61,21 +62,21 @@ def submit_array(settings: SlurmLauncher, run_dirs: Sequence[Path], sweep_dir: P
     number = 1 + sum(1 for _ in sweep_dir.glob("array-*.tasks"))
     tasks, script = (sweep_dir.absolute() / f"array-{number}.{kind}" for kind in ("tasks", "sbatch"))
     tasks.write_text("".join(f"{directory}\n" for directory in directories))
-    script.write_text(render_array(settings, tasks, len(directories), sweep_dir))
-    job = sbatch(script)
+    write_private(script, render_array(settings, tasks, len(directories), sweep_dir))
+    job = sbatch(settings, script)
     for index, run_dir in enumerate(run_dirs):
         record(run_dir, [f"{job}_{index}"], [script])
     return Submission([job], [script], [str(sweep_dir.absolute() / f"slurm-{job}_*.log")])
 
 
-def sbatch(script: Path, *options: str) -> str:
-    """Submit a script; returns the job id.
+def sbatch(settings: SlurmLauncher, script: Path, *options: str) -> str:
+    """Submit a script with the variables of `launcher.environment`; returns the job id.
 
     Raises:
         StageFailed: with sbatch's own message.
     """
     try:
-        said = slurm(["sbatch", "--parsable", *options, str(script)], outside_environment())
+        said = slurm(["sbatch", "--parsable", *options, str(script)], {**outside_environment(), **settings.environment})
     except StageFailed as error:
         raise StageFailed(
             f"{error}\nThe script is {script}; its options come from launcher.* (python -m trainer.plan shows them)."

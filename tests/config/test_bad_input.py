@@ -19,13 +19,13 @@ import yaml
 
 from tests.data.reading import read
 from trainer.compose import composed
+from trainer.config.load import load_config
 from trainer.config.run import RunConfig
 from trainer.config.sections import ModelSection
 from trainer.config.shipped import BASE_DIR
 from trainer.config.stage import Stage
 from trainer.config.training import accumulation_steps, stage_fields
 from trainer.errors import ArtifactError, ConfigError, DataError, KeelError
-from trainer.load import load_config
 from trainer.methods.pairs import stage as data_stage
 from trainer.models.load import load_model, load_tokenizer, write_fresh_model
 from trainer.pipeline.context import StageContext

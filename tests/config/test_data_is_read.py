@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from trainer.compose import composed
+from trainer.config.load import load_config
 from trainer.data import check, files
 from trainer.errors import ConfigError
-from trainer.load import load_config
 
 GOOD = {
     "pairs": {"prompt": "a", "chosen": "b", "rejected": "c"},

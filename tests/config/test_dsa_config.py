@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from trainer.compose import composed
+from trainer.config.load import load_config
 from trainer.config.run import RunConfig
 from trainer.errors import ConfigError
 from trainer.evaluation.stage import contenders
-from trainer.load import load_config
 from trainer.methods.dsa.section import DsaMethod
 from trainer.pipeline.chain import chain
 

@@ -6,8 +6,8 @@ import pytest
 
 from tests.conftest import ROOT
 from trainer.compose import composed
+from trainer.config.load import load_config
 from trainer.errors import ConfigError
-from trainer.load import load_config
 from trainer.pipeline.chain import chain
 
 FOLDER = ROOT / "conf" / "experiment"

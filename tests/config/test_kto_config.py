@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from trainer.compose import composed
+from trainer.config.load import load_config
 from trainer.config.run import RunConfig
 from trainer.errors import ConfigError
-from trainer.load import load_config
 from trainer.methods.kto.check import LOSSES
 from trainer.plan.__main__ import main
 from trainer.plan.layout import layout_of
@@ -24,7 +24,7 @@ def load(*overrides: str) -> RunConfig:
     [
         (("trainer.per_device_train_batch_size=1",), "kto.per_device_train_batch_size: the KL term is estimated"),
         (("kto.train_sampling_strategy=random",), "kto.train_sampling_strategy: random would break the pairs"),
-        (("kto.loss_type=kto_pair",), "kto.loss_type: unknown 'kto_pair'; "),
+        (("kto.loss_type=kto_pair",), "kto.loss_type: must be one of kto, apo_zero_unpaired (got 'kto_pair')"),
         (
             ("kto.sync_ref_model=true",),
             "kto.sync_ref_model: the reference changes, and its log-prob",

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from trainer.compose import composed
+from trainer.config.load import load_config
 from trainer.data.formats.gene import GeneFiles
 from trainer.errors import ConfigError, DataError
-from trainer.load import load_config
 from trainer.pipeline.chain import chain
 from trainer.sandbox.gene import SandboxGene
 from trainer.sandbox.tasks import TASKS, task_items

@@ -8,10 +8,10 @@ import pytest
 from omegaconf import OmegaConf
 
 from trainer.compose import composed
+from trainer.config.load import load_config
 from trainer.config.run import RunConfig
 from trainer.errors import ConfigError
 from trainer.evaluation.stage import contenders
-from trainer.load import load_config
 from trainer.methods.safesteer.section import SafeSteerMethod
 from trainer.pipeline.chain import chain
 

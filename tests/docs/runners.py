@@ -26,10 +26,10 @@ from tests.docs.stand_ins import FILES, filled_in
 from tests.tracking.fake_wandb import fake_wandb
 from trainer.__main__ import main as train
 from trainer.chat import main as chat
+from trainer.config.load import load_config
 from trainer.config.run import RunConfig, to_mapping
 from trainer.doctor.__main__ import main as doctor
 from trainer.keys import main as keys
-from trainer.load import load_config
 from trainer.methods.dsa.section import DsaMethod
 from trainer.pipeline.places import RESULTS
 from trainer.pipeline.run import claim_directory

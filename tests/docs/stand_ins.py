@@ -10,10 +10,10 @@ import torch
 
 from tests.sweep.fabricate import finish, run_config
 from trainer.compose import composed
+from trainer.config.load import load_config
 from trainer.config.run import write_config
 from trainer.config.sections import ModelSection
 from trainer.config.shipped import SHIPPED
-from trainer.load import load_config
 from trainer.methods.dsa import artifact
 from trainer.methods.dsa.adapter_config import AdapterConfig
 from trainer.methods.dsa.factory import make_aligner, make_guardrail

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from trainer.compose import composed
+from trainer.config.load import load_config
 from trainer.doctor.__main__ import batch_advice, config_of, main
 from trainer.doctor.checks import Finding
 from trainer.errors import ConfigError
-from trainer.load import load_config
 
 SIXTEEN_RANKS = ("experiment=cosalign", "launcher=slurm", "launcher.nodes=2")
 

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from trainer.config.load import load_config
 from trainer.config.run import write_config
-from trainer.load import load_config
 
 # A rank of a stage `sft`: the real preflight, then its outcome. The second and third argument say what to break.
 _RANK = """
 import json, os, sys, time
 from pathlib import Path
 import trainer.doctor.facts as facts, trainer.doctor.preflight as preflight, trainer.doctor.rendezvous as rendezvous
-from trainer.load import read_config
+from trainer.config.load import read_config
 from trainer.errors import KeelError
 from trainer.config.stage import Stage
 from trainer.pipeline.context import StageContext
@@ -37,6 +37,10 @@ os.chdir(place)
 try:
     with StageContext.of_this_process(config, Path("run"), Stage("sft", "")) as context:
         preflight.preflight(context)
+        if fault == "listening" and rank == 0:
+            port = f"{int(os.environ['MASTER_PORT']):04X}"
+            lines = [line.split() for name in ("tcp", "tcp6") for line in open(f"/proc/net/{name}").readlines()[1:]]
+            print("AT", [address for _, address, _, state, *_ in lines if state == "0A" and address.endswith(port)], flush=True)
     print("PASSED", flush=True)
 except KeelError as error:
     print(type(error).__name__, json.dumps(str(error)), flush=True)
@@ -105,6 +109,14 @@ def test_a_rank_that_does_not_come_is_named(tmp_path: Path) -> None:
     assert code == 1
     message = json.loads(first.removeprefix("StageFailed "))
     assert "1 of 3 ranks did not come to 127.0.0.1:" in message and "rank 2;" in message
+
+
+@pytest.mark.slow
+def test_the_store_of_a_local_run_listens_on_loopback_alone(tmp_path: Path) -> None:
+    (code, first), (other_code, _) = ranks(tmp_path, "listening")
+    assert (code, other_code) == (0, 0)
+    (listening,) = [line for line in first.splitlines() if line.startswith("AT")]
+    assert listening.startswith("AT ['0100007F:") and listening.count(":") == 1  # 127.0.0.1, as the kernel writes it
 
 
 @pytest.mark.slow

@@ -12,12 +12,12 @@ from rich.console import Console
 
 from tests.training.here import run_here
 from trainer.compose import composed
+from trainer.config.load import load_config
 from trainer.errors import ConfigError, StageFailed
 from trainer.evaluation.columns import SAFETY
 from trainer.evaluation.metrics import Judged, compare, score
 from trainer.evaluation.report import not_measured, results_table
 from trainer.items import Item, Judgement, Verdict
-from trainer.load import load_config
 from trainer.methods.dsa.strengths import draw_alignment
 from trainer.sandbox import suites
 from trainer.sandbox.benchmark import exact_judge

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from launchers.slurm.section import SlurmLauncher
+from trainer.config.load import load_config
 from trainer.config.run import RunConfig
-from trainer.load import load_config
 from trainer.pipeline.chain import chain
 
 

@@ -79,11 +79,18 @@ def test_no_value_reaches_the_shell(tmp_path: Path) -> None:
     )
     run_dir = tmp_path / hostile
     (script,) = scripts_of(config, run_dir).values()
-    subprocess.run(["bash", "-c", script], cwd=tmp_path, check=True, env={"PATH": os.environ["PATH"]})
+    passed = {"PATH": os.environ["PATH"], "VALUE": hostile}
+    subprocess.run(["bash", "-c", script], cwd=tmp_path, check=True, env=passed)
     arguments, environment = json.loads(told.read_text())
     assert arguments == ["-m", "trainer.job", str(run_dir)]
     assert environment["VALUE"] == environment["NCCL_SOCKET_IFNAME"] == hostile
     assert not (tmp_path / "owned").exists()
+
+
+def test_a_script_says_which_variable_it_was_not_given(tmp_path: Path) -> None:
+    (script,) = scripts_of(slurm_config(environment={"VALUE": "1"}), tmp_path).values()
+    done = subprocess.run(["bash", "-c", script], env={"PATH": os.environ["PATH"]}, capture_output=True, text=True)
+    assert done.returncode != 0 and "VALUE: is passed by the command that submits this script" in done.stderr
 
 
 def test_module_names_are_words() -> None:

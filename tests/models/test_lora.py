@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +11,8 @@ from peft import LoraConfig, PeftModel
 from transformers import AutoModelForCausalLM
 
 from tests.training.here import run_here
-from trainer.config.lora import DERIVED, lora_config, lora_problems
+from trainer.config.lora import lora_config, lora_problems
 from trainer.config.shipped import BASE_DIR
-
-PASSED_ON = {
-    "r", "target_modules", "exclude_modules", "lora_alpha", "lora_dropout", "bias", "use_rslora", "modules_to_save",
-    "init_lora_weights", "layers_to_transform", "layers_pattern", "rank_pattern", "alpha_pattern", "trainable_token_indices",
-    "use_dora", "lora_bias", "target_parameters", "ensure_weight_tying", "inference_mode",
-}  # fmt: skip
-
-
-def test_every_field_of_this_version_is_passed_on_or_refused_with_a_reason() -> None:
-    fields = {field.name for field in dataclasses.fields(LoraConfig) if field.init}
-    assert fields - DERIVED.keys() == PASSED_ON - DERIVED.keys()
 
 
 @pytest.mark.parametrize(

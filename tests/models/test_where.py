@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from trainer.compose import composed
+from trainer.config.load import load_config
 from trainer.errors import ConfigError
-from trainer.load import load_config
 from trainer.models.load import quantization
 from trainer.pipeline import places
 

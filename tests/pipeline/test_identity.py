@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 
 from trainer import record
 from trainer.compose import composed
+from trainer.config.load import load_config
 from trainer.config.stage import Stage
 from trainer.errors import DataError
-from trainer.load import load_config
 from trainer.models.fingerprint import base_fingerprint
 from trainer.pipeline import hub
 from trainer.pipeline.chain import stage_named

@@ -10,9 +10,9 @@ import pytest
 
 from launchers.local.section import LocalLauncher
 from trainer.compose import composed
+from trainer.config.load import load_config
 from trainer.config.run import RunConfig
 from trainer.errors import ArtifactError
-from trainer.load import load_config
 from trainer.pipeline.manifest import MANIFEST, write_manifest
 from trainer.pipeline.places import RESULTS
 from trainer.pipeline.run import carry_out, is_finished

@@ -13,11 +13,11 @@ from tests.conftest import losses
 from tests.launchers.slurm_config import scripts_of
 from tests.warm.client import warm_keel
 from trainer.compose import composed
+from trainer.config.load import load_config
 from trainer.config.run import RunConfig, to_mapping
 from trainer.config.sections import Gpu
 from trainer.config.training import accumulation_steps
 from trainer.errors import ConfigError
-from trainer.load import load_config
 from trainer.plan.__main__ import main
 from trainer.plan.advice import smallest_change
 from trainer.plan.devices import DEVICES, FRAGMENTATION, GIB, Device, usable
@@ -260,6 +260,6 @@ def test_steps_and_checkpoint_bytes_are_those_of_a_real_run(zero: str, tmp_path:
     assert stage.schedule.examples == json.loads((tmp_path / "runs/real/data/report.json").read_text())["examples"]["sft"]
     checkpoint = next(p for p in (tmp_path / "runs/real/sft/checkpoints").glob("checkpoint-*"))
     written = sum(p.stat().st_size for p in checkpoint.rglob("*") if p.is_file())
-    assert disk_of(config, config.training[0], shape_of(config.model), stage.layout).checkpoint == pytest.approx(
+    assert disk_of(config, config.training[0], shape_of(config.model), stage.layout, None).checkpoint == pytest.approx(
         written, rel=0.1
     )

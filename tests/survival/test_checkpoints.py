@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
+from tests.training.here import run_here
 from trainer.checkpoints.start import prepare_start, read_start
 from trainer.checkpoints.store import (
     LATEST,
@@ -22,6 +26,11 @@ from trainer.checkpoints.store import (
     read_manifest,
     remove_all_but,
 )
+from trainer.checkpoints.unpickling import restricted
+from trainer.compose import composed
+from trainer.config.load import load_config
+from trainer.config.training import checkpoints_kept
+from trainer.errors import ArtifactError
 
 
 def write(directory: Path, step: int, world_size: int = 2, zero_stage: int | None = None) -> Path:
@@ -43,6 +52,73 @@ def test_a_committed_checkpoint_is_whole_and_says_who_wrote_it(tmp_path: Path) -
     assert manifest.size == 5000 + len('{"global_step": 8}')
     assert damage_in(path) == []
     assert (tmp_path / LATEST).read_text() == "checkpoint-8\n"
+
+
+def test_a_checkpoint_that_others_may_have_written_is_not_loaded(tmp_path: Path) -> None:
+    checkpoint = write(tmp_path / "sft" / "checkpoints", 4)
+    assert prepare_start(tmp_path / "sft", None, 2).checkpoint == str(checkpoint)
+    shard = checkpoint / "global_step" / "shard.pt"
+    shard.chmod(0o664)
+    with pytest.raises(ArtifactError, match=r"shard\.pt: may be written by others .*survival\.checkpoints_of=\["):
+        prepare_start(tmp_path / "sft", None, 2)
+    shard.chmod(0o644)
+    checkpoint.parent.chmod(0o777)
+    with pytest.raises(ArtifactError, match=r"checkpoints: may be written by others"):
+        prepare_start(tmp_path / "sft", None, 2)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_foreign_checkpoint_is_loaded_only_where_its_owner_is_named(tmp_path: Path) -> None:
+    checkpoint = write(tmp_path / "sft" / "checkpoints", 4)
+    os.chown(checkpoint / "trainer_state.json", 12345, -1)
+    with pytest.raises(ArtifactError, match=r"trainer_state\.json: belongs to user 12345.*checkpoints_of=\[user 12345\]"):
+        prepare_start(tmp_path / "sft", None, 2, ["somebody else"])
+    assert prepare_start(tmp_path / "sft", None, 2, ["user 12345"]).checkpoint == str(checkpoint)
+
+
+@pytest.mark.parametrize(("limit", "kept"), [("2", 2), ("1", 1), ("0", None), ("null", None), ("-1", None)])
+def test_no_limit_is_no_limit(limit: str, kept: int | None) -> None:
+    """As in transformers; a run without one must not delete what it has just written."""
+    config = load_config(composed(["experiment=sft", f"trainer.save_total_limit={limit}"]))
+    assert checkpoints_kept(config, config.training[0]) == kept
+
+
+def test_every_checkpoint_stays_where_there_is_no_limit(tmp_path: Path) -> None:
+    few = ("evaluation=none", "data.prompts=40", "trainer.max_steps=3", "trainer.save_steps=1", "trainer.save_total_limit=null")
+    run_dir = run_here(tmp_path, "experiment=sft", *few)
+    assert [p.name for p in all_checkpoints(run_dir / "sft" / "checkpoints")] == [f"checkpoint-{n}" for n in (3, 2, 1)]
+
+
+class _Runs:
+    """What a hostile pickle is made of: unpickling it creates a file."""
+
+    def __init__(self, marker: Path):
+        self.marker = marker
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (self.marker,))
+
+
+def test_a_shard_that_would_run_code_is_not_read(tmp_path: Path) -> None:
+    marker, shard = tmp_path / "it ran", tmp_path / "shard.pt"
+    torch.save({"optimizer_state_dict": _Runs(marker)}, shard)
+    with restricted(deepspeed=True), pytest.raises(pickle.UnpicklingError):
+        torch.load(shard, weights_only=False)  # as DeepSpeed calls it
+    assert not marker.exists()
+    torch.load(shard, weights_only=False)
+    assert marker.exists(), "the pickle was none that runs code"
+
+
+def test_what_deepspeed_writes_is_read(tmp_path: Path) -> None:
+    from deepspeed.runtime.fp16.loss_scaler import LossScaler
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+    from deepspeed.utils.tensor_fragment import fragment_address
+
+    state = {"zero_stage": ZeroStageEnum(2), "at": fragment_address(3, 4), "moments": torch.ones(2), "scaler": LossScaler(1)}
+    torch.save(state, tmp_path / "shard.pt")
+    with restricted(deepspeed=True):
+        read = torch.load(tmp_path / "shard.pt", weights_only=False)
+    assert (read["zero_stage"], read["at"], read["scaler"].loss_scale) == (2, fragment_address(3, 4), 1)
 
 
 def _truncate(path: Path) -> None:

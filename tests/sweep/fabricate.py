@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from trainer.config.load import load_config
 from trainer.config.run import RunConfig, write_config
-from trainer.load import load_config
 from trainer.pipeline.chain import chain
 from trainer.pipeline.manifest import write_manifest
 from trainer.pipeline.places import RESULTS

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from trainer.compose import composed
+from trainer.config.load import load_config
 from trainer.config.run import write_config
-from trainer.load import load_config
 from trainer.pipeline.places import RESULTS
 from trainer.pipeline.run import CONFIG
 from trainer.record import write_json

@@ -8,7 +8,7 @@ import pytest
 
 from launchers.local.section import LocalLauncher
 from trainer.compose import composed
-from trainer.load import load_config
+from trainer.config.load import load_config
 from trainer.pipeline.chain import stage_named
 from trainer.pipeline.context import StageContext
 from trainer.pipeline.do import do

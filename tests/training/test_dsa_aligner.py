@@ -15,10 +15,10 @@ from tests.conftest import losses, results
 from tests.training.here import run_here
 from tests.warm.client import warm_keel
 from trainer.compose import composed
+from trainer.config.load import load_config
 from trainer.config.shipped import SHIPPED
 from trainer.errors import DataError
 from trainer.evaluation.generate import complete
-from trainer.load import load_config
 from trainer.methods.dsa.artifact import load
 from trainer.methods.dsa.base import read
 from trainer.methods.dsa.inference import AlignedModel, p_unsafe

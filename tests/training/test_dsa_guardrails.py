@@ -16,10 +16,10 @@ from tests.training.here import run_here
 from tests.warm.client import stop_warm, warm_keel
 from trainer.checkpoints.store import all_checkpoints
 from trainer.compose import composed
+from trainer.config.load import load_config
 from trainer.config.shipped import BASE_DIR
 from trainer.data.labelled import Labelled
 from trainer.errors import ArtifactError, ConfigError, DataError
-from trainer.load import load_config
 from trainer.methods.dsa import stage_guardrail
 from trainer.methods.dsa.adapter_config import AdapterConfig
 from trainer.methods.dsa.artifact import load

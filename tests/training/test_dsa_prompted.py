@@ -12,10 +12,10 @@ from tests.conftest import results
 from tests.training.test_dsa_guardrails import RUN, here
 from tests.warm.client import warm_keel
 from trainer.compose import composed
+from trainer.config.load import load_config
 from trainer.config.shipped import BASE_DIR
 from trainer.config.stage import Stage
 from trainer.data.labelled import Labelled
-from trainer.load import load_config
 from trainer.methods.dsa.examples import encode
 from trainer.methods.dsa.section import DsaMethod
 from trainer.methods.dsa.stage_data import read_sets

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import SMALL, keel, losses, results
 from tests.training.wandb_file import wandb_records
 from tests.warm.client import warm_keel
-from trainer.load import read_config
+from trainer.config.load import read_config
 from trainer.pipeline.manifest import MANIFEST
 from trainer.record import fingerprint_of
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from trainer.checkpoints.owner import refuse_foreign
 from trainer.checkpoints.store import clear_unfinished, newest_complete, read_manifest
 from trainer.checkpoints.universal import UNIVERSAL, to_universal
 from trainer.record import write_json
@@ -28,11 +30,14 @@ class Start:
     universal: bool = False
 
 
-def prepare_start(stage_dir: Path, zero_stage: int | None, world_size: int) -> Start:
+def prepare_start(stage_dir: Path, zero_stage: int | None, world_size: int, trusted: Collection[str] = ()) -> Start:
     """Choose the newest complete checkpoint, say so, and convert it where the world size changed.
 
+    Args:
+        trusted: users whose checkpoints may be loaded besides those of this user.
+
     Raises:
-        ArtifactError: the checkpoint cannot be brought to this world size.
+        ArtifactError: the checkpoint cannot be brought to this world size, or is not this user's.
     """
     directory = stage_dir / CHECKPOINTS
     lines = clear_unfinished(directory)
@@ -42,6 +47,7 @@ def prepare_start(stage_dir: Path, zero_stage: int | None, world_size: int) -> S
         print(f"{stage_dir.name}: {line}", flush=True)
     start = Start(uuid.uuid4().hex[:12])
     if checkpoint is not None:
+        refuse_foreign(checkpoint, trusted)
         manifest = read_manifest(checkpoint)
         assert manifest is not None  # it is complete
         note = ""

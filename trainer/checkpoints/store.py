@@ -87,7 +87,7 @@ def read_manifest(checkpoint: Path) -> CheckpointManifest | None:
         values = json.loads((checkpoint / MANIFEST).read_text())
         files = {name: FileFacts(**facts) for name, facts in values.pop("files").items()}
         return CheckpointManifest(**values, files=files)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 

@@ -32,7 +32,7 @@ def to_universal(checkpoint: Path, out: Path, zero_stage: int | None) -> Path:
         )
     (shards,) = checkpoint.glob("global_step*")
     out.mkdir(parents=True)
-    command = [sys.executable, "-W", "ignore", "-m", "deepspeed.checkpoint.ds_to_universal"]
+    command = [sys.executable, "-W", "ignore", "-m", "trainer.checkpoints.convert"]
     command += ["--input_folder", str(shards), "--output_folder", str(out / f"{shards.name}_universal")]
     command += ["--num_extract_workers", "1", "--num_merge_workers", "1"]
     if zero_stage < 3:

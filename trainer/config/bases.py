@@ -265,11 +265,13 @@ class LauncherSection(ABC):
 
     Class attributes:
         more: the key that gives a run more devices.
+        withheld: keys with variables whose values are in no file and on no screen.
     """
 
     name: str
 
     more: ClassVar[str]
+    withheld: ClassVar[tuple[str, ...]] = ()
     gpu: str | None = None
 
     @property

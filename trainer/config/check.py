@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import os
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
+from trainer.config.arguments import argument_problems
 from trainer.config.lora import lora_problems
 from trainer.config.paths import looks_local, missing_path
+from trainer.config.quantization import quantization_problems
 from trainer.config.run import RunConfig
 from trainer.config.shipped import SHIPPED
+from trainer.config.targets import target_problems
+from trainer.config.tokenizer import tokenizer_problems
 from trainer.config.training import accumulation_steps, batch_fields_are_sound, field_problems, stage_fields
-from trainer.config.zero import zero_problems, zero_stage
+from trainer.config.zero import zero_problems
 from trainer.suggest import did_you_mean
 
 
 def find_problems(config: RunConfig, base_dir: Path) -> list[str]:
     """Every reason why this config cannot work, each as `key: what; do this`."""
     problems = field_problems(config)
+    if not problems:
+        problems = [line for one in config.training for line in argument_problems(config, one)]
+        problems = list(dict.fromkeys(problems))  # stages that share a section
     problems += zero_problems(config)
     problems += batch_problems(config)
     problems += _model_problems(config, base_dir)
     problems += _data_problems(config, base_dir)
     problems += config.method.problems(config, base_dir)
     problems += _evaluation_problems(config, base_dir)
+    problems += _tracking_problems(config)
     problems += _run_problems(config, base_dir)
     problems += config.launcher.problems(config, _stage_names(config))
     return problems
@@ -70,7 +79,13 @@ def _model_problems(config: RunConfig, base_dir: Path) -> list[str]:
     if model.tokenizer is not None:
         problems += missing_path("model.tokenizer", model.tokenizer, base_dir)
     problems += lora_problems("model.lora", model.lora)
-    problems += _quantization_problems(config)
+    problems += _attention_problems(model.attn_implementation)
+    key, tokenizer = ("model.path", model.path) if model.tokenizer is None else ("model.tokenizer", model.tokenizer)
+    if not problems and tokenizer is not None and tokenizer not in SHIPPED:
+        problems += tokenizer_problems(key, tokenizer, base_dir, model.trust_remote_code)
+    if not problems:
+        problems += target_problems(config, base_dir)
+    problems += quantization_problems(config)
     for training in config.training:
         fields = stage_fields(config, training)
         if fields.get("fp16"):
@@ -83,25 +98,19 @@ def _model_problems(config: RunConfig, base_dir: Path) -> list[str]:
     return problems
 
 
-def _quantization_problems(config: RunConfig) -> list[str]:
-    """4-bit and 8-bit weights cannot be trained themselves, nor sharded."""
-    if config.model.quantization is None:
+_FLASH = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_interface"}  # -> the module of its package
+
+
+def _attention_problems(implementation: str) -> list[str]:
+    if implementation in ("sdpa", "eager"):
         return []
-    problems, key = [], "model.quantization"
-    known = ("load_in_4bit", "load_in_8bit", "bnb_4bit_compute_dtype", "bnb_4bit_quant_type", "bnb_4bit_use_double_quant")
-    for name in config.model.quantization.keys() - set(known):
-        problems.append(f"{key}.{name}: unknown key; {did_you_mean(name, known)}")
-    if not (config.model.quantization.get("load_in_4bit") or config.model.quantization.get("load_in_8bit")):
-        problems.append(f"{key}: says nothing of bits; set load_in_4bit: true or load_in_8bit: true.")
-    if config.training and config.model.lora is None:
-        problems.append(f"{key}: such weights are not trained; set model.lora, or remove {key}.")
-    if config.model.random_init is not None:
-        problems.append(f"{key}: fresh weights are not quantised; remove it.")
-    if zero_stage(config) == 3:
-        problems.append(f"{key}: quantised weights cannot be sharded by ZeRO-3; use deepspeed=zero2.")
-    if config.launcher.wants_gpus() is False:
-        problems.append(f"{key}: needs a GPU, and the launcher asks for none; remove it.")
-    return problems
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    if implementation not in (known := ALL_ATTENTION_FUNCTIONS.valid_keys()):
+        return [f"model.attn_implementation: unknown {implementation!r}; {did_you_mean(implementation, ['eager', *known])}"]
+    if (module := _FLASH.get(implementation)) is not None and find_spec(module) is None:
+        return [f"model.attn_implementation: {implementation} needs the package {module}; install it, or use sdpa."]
+    return []
 
 
 def _data_problems(config: RunConfig, base_dir: Path) -> list[str]:
@@ -137,10 +146,25 @@ def _evaluation_problems(config: RunConfig, base_dir: Path) -> list[str]:
     return problems
 
 
+def _tracking_problems(config: RunConfig) -> list[str]:
+    """Names that W&B refuses."""
+    tracking, problems = config.tracking, []
+    if tracking.mode == "disabled":
+        return []
+    for key, name in (("project", tracking.project), ("entity", tracking.entity)):
+        if name is not None and (not 0 < len(name) <= 128 or not name.isprintable() or set(name) & set("/\\#?%:")):
+            problems.append(
+                f"tracking.{key}: W&B takes 1 to 128 characters without / \\ # ? % : (got {name!r}); choose another."
+            )
+    if any(not 0 < len(tag) <= 64 for tag in tracking.tags):
+        problems.append("tracking.tags: W&B takes tags of 1 to 64 characters; shorten them.")
+    return problems
+
+
 def _run_problems(config: RunConfig, base_dir: Path) -> list[str]:
     problems = []
     name = Path(config.run.name)
-    plain = all(re.match(r"^[\w.,=+-]+$", part) and part != ".." for part in name.parts)
+    plain = all(re.fullmatch(r"[\w.,=+-]+", part) and part != ".." for part in name.parts)
     if not name.parts or name.is_absolute() or not plain:
         problems.append(
             f"run.name: {config.run.name!r} must be a plain name: letters, digits and . _ - = , + (and / for a sub-folder)."

@@ -30,6 +30,28 @@ DERIVED = {
     **dict.fromkeys(("megatron_config", "megatron_core", "velora_config", "alora_invocation_tokens", "use_qalora"), _ELSEWHERE),
     **dict.fromkeys(("qalora_group_size", "monteclora_config", "use_bdlora", "arrow_config", "kasa_config"), _ELSEWHERE),
 }
+PASSED = frozenset(
+    [
+        "r",
+        "target_modules",
+        "exclude_modules",
+        "lora_alpha",
+        "lora_dropout",
+        "bias",
+        "use_rslora",
+        "modules_to_save",
+        "init_lora_weights",
+        "layers_to_transform",
+        "layers_pattern",
+        "rank_pattern",
+        "alpha_pattern",
+        "trainable_token_indices",
+        "use_dora",
+        "lora_bias",
+        "target_parameters",
+        "ensure_weight_tying",
+    ]
+)
 _INITIAL = (True, False, "gaussian", "orthogonal")  # those that leave the base as it is and need no data
 
 
@@ -43,8 +65,10 @@ def lora_problems(key: str, fields: Mapping[str, Any] | None) -> list[str]:
         if name in DERIVED:
             problems.append(f"{key}.{name}: is set by {DERIVED[name]}; remove it here.")
         elif name not in known:
-            hint = did_you_mean(name, known - DERIVED.keys(), "see its documentation.")
+            hint = did_you_mean(name, PASSED, "see its documentation.")
             problems.append(f"{key}.{name}: unknown field of LoraConfig; {hint}")
+        elif name not in PASSED:
+            problems.append(f"{key}.{name}: is new in this version of PEFT, and nobody has said what it does here; remove it.")
         elif name == "init_lora_weights" and value not in _INITIAL:
             problems.append(
                 f"{key}.{name}: {value!r} changes the base or needs data; choose one of true, false, gaussian, orthogonal."

@@ -20,6 +20,7 @@ from trainer.config.sections import (
     TrackingSection,
 )
 from trainer.config.stage import Training
+from trainer.record import write_private
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,41 @@ class RunConfig:
         return fields
 
 
+WITHHELD = "(withheld)"  # stands for the value of a variable that may be a secret
+
+
 def to_mapping(config: RunConfig) -> dict[str, Any]:
-    return asdict(config)
+    """As it may be written and shown."""
+    values = asdict(config)
+    for key in config.launcher.withheld:
+        values["launcher"][key] = dict.fromkeys(values["launcher"][key], WITHHELD)
+    return values
 
 
 def write_config(config: RunConfig, path: Path) -> None:
-    path.write_text(yaml.safe_dump(to_mapping(config), sort_keys=False))
+    """For its owner alone to read and to write, whoever wrote a file of this name before."""
+    write_private(path, yaml.safe_dump(to_mapping(config), sort_keys=False))
+
+
+def plain_yaml(text: str) -> Any:
+    """What a run's config holds. Others may have written it, so it is read without what a few lines can blow up.
+
+    Raises:
+        yaml.YAMLError: it is no YAML, has aliases, or is nested too deeply.
+    """
+    try:
+        return yaml.load(text, _WithoutAliases)
+    except RecursionError:
+        raise yaml.YAMLError("it is nested too deeply") from None
+
+
+class _WithoutAliases(yaml.SafeLoader):
+    """Nine aliases of nine aliases of ... are billions of values in a few lines. A config of ours has none."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has an alias (*name), which no run's config has")
+        return super().compose_node(parent, index)
 
 
 def outside(config: RunConfig) -> dict[str, str]:

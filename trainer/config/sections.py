@@ -71,11 +71,14 @@ class SurvivalSection:
     explosion: a loss counts as exploding this many times its own size above the highest running median so far; its size is that
     median, or 1 where that is less; null is never.
     hang_timeout: seconds without a step, on any rank, after which the run ends and names the rank and where it stood.
+    checkpoints_of: users besides you whose checkpoints a run may resume from: for those, nothing but torch's restricted
+        unpickler stands between what they put there and your account.
     """
 
     bad_loss: Literal["stop", "skip"] = "stop"
     explosion: float | None = Field(5.0, gt=0)
     hang_timeout: float = Field(600.0, gt=0)
+    checkpoints_of: list[str] = Field(default_factory=list)
 
 
 @section

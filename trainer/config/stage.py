@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Literal
@@ -16,10 +16,14 @@ class TrlSection:
         fields_of: the class, as `package:Class`.
         derived: field -> what sets it instead, so that it may not be set here. A name that ends in `*` stands for all that
             begin so.
+        passed: the fields that pass through, besides those of `config/fields.py`.
+        choices: field -> its values, where the class takes any text and the trainer fails on what it does not know.
     """
 
     fields_of: str
     derived: Mapping[str, str] = field(default_factory=dict)
+    passed: frozenset[str] = frozenset()
+    choices: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def sets(self, name: str) -> str | None:
         """What sets a field instead of the user; None where nothing does."""

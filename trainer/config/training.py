@@ -1,7 +1,7 @@
 """What may stand in `trainer` and in the sections of training stages (`sft`, `dpo`, ...): fields of the libraries' own classes.
 
-A field may be set in `trainer` (for every training stage) or in the stage's own section, not in both. What the
-run itself decides (directories, seed, DeepSpeed) is derived and may not be set.
+A field may be set in `trainer` (for every training stage) or in the stage's own section, not in both. Which fields pass through
+and which may not be set is written down in `fields.py` and in each method's `TrlSection`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
+from trainer.config.fields import CHOICES, PASSED, RANGES, SET_ELSEWHERE
 from trainer.config.run import RunConfig
 from trainer.config.stage import Training, TrlSection
 from trainer.dotted import resolve
@@ -22,30 +23,9 @@ from trainer.suggest import did_you_mean
 
 SECTIONS: dict[str, TrlSection] = {}  # those of all methods; filled by trainer/kinds.py
 
-# Field -> what sets it instead.
-DERIVED = {
-    "output_dir": "run.name and paths.runs",
-    "run_name": "run.name",
-    "deepspeed": "the deepspeed group",
-    "seed": "seed",
-    "data_seed": "seed",
-    "report_to": "the tracking group",
-    "use_cpu": "whether the machine has a GPU",
-    "model_init_kwargs": "the model group",
-    "trust_remote_code": "model.trust_remote_code",
-    "remove_unused_columns": "the trainer class",
-    "resume_from_checkpoint": "the run directory: a run resumes by itself",
-    "save_only_model": "this project: a run resumes only from whole checkpoints",
-    "push_to_hub": "nothing: models are saved in the run directory",
-    "hub_token": "nothing: tokens do not belong in a config",
-    "disable_tqdm": "this project, which draws its own progress bar",
-    "do_train": "the method",
-    "do_eval": "the method",
-    "local_rank": "the launcher",
-}
-
 # The one name that is DeepSpeed's and not TRL's: examples in one optimiser step, over all processes.
 GLOBAL_BATCH = "train_batch_size"
+SAVE_STEPS = 200  # where it is not set
 BATCH_FIELDS = (GLOBAL_BATCH, "per_device_train_batch_size", "gradient_accumulation_steps")
 
 
@@ -69,6 +49,12 @@ def _fields(section: str) -> set[str]:
     return {f.name for f in dataclasses.fields(config_class(section)) if f.init} | {GLOBAL_BATCH}
 
 
+def passed_fields(section: str) -> frozenset[str]:
+    """The fields of a section that pass through to its library."""
+    own = SECTIONS[section]
+    return frozenset(name for name in PASSED | own.passed if own.sets(name) is None)
+
+
 def _positive(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
@@ -82,6 +68,18 @@ def batch_fields_are_sound(config: RunConfig, training: Training) -> bool:
 def micro_batch_size(config: RunConfig, training: Training) -> int:
     """Examples in one forward pass on one process."""
     return int(stage_fields(config, training).get("per_device_train_batch_size", 8))
+
+
+def checkpoints_kept(config: RunConfig, training: Training) -> int | None:
+    """How many checkpoints of a stage stay, or None for all of them: `save_total_limit`, which is 2 unless it is set."""
+    limit = stage_fields(config, training).get("save_total_limit", 2)
+    return limit if limit is not None and limit > 0 else None
+
+
+def weights_dtype(config: RunConfig, training: Training) -> str:
+    """In which dtype a stage holds the weights that it trains: float32 where nothing else keeps them so, because bfloat16 loses
+    small updates. DeepSpeed keeps float32 copies of its own; PEFT's adapters are float32 beside a base that is not trained."""
+    return "float32" if config.deepspeed is None and training.lora is None else config.model.dtype
 
 
 def accumulation_steps(config: RunConfig, training: Training, world_size: int) -> int:
@@ -140,17 +138,21 @@ def _one(written_in: str, name: str, value: Any, section: str) -> list[str]:
         return [f"{key}: must be a positive integer (got {value!r})"]
     if name == GLOBAL_BATCH:
         return []
-    if (instead := SECTIONS[section].sets(name) or DERIVED.get(name)) is not None:
+    own, cls = SECTIONS[section], config_class(section)
+    if (instead := own.sets(name) or SET_ELSEWHERE.get(name)) is not None:
         return [f"{key}: is set by {instead}; remove it here."]
-    cls = config_class(section)
-    known = _fields(section)
-    if name not in known:
+    if name not in _fields(section):
         others = [s for s in SECTIONS if s != section and name in _fields(s)]
         if others:
             return [f"{key}: {cls.__name__} has no such field; set {others[0]}.{name}, where it belongs."]
-        allowed = {field for field in known if field not in DERIVED and SECTIONS[section].sets(field) is None}
-        hint = did_you_mean(name, allowed, "see its documentation.")
+        hint = did_you_mean(name, passed_fields(section), "see its documentation.")
         return [f"{key}: unknown field of {cls.__name__}; {hint}"]
+    if name not in passed_fields(section):
+        return [f"{key}: is new in this version of {cls.__name__}, and nobody has said what it does here; remove it."]
+    if (choices := own.choices.get(name, CHOICES.get(name))) is not None:
+        wrong = [one for one in (value if isinstance(value, list) else [value]) if one not in choices]
+        if wrong:
+            return [f"{key}: must be one of {', '.join(map(str, choices))} (got {wrong[0]!r})"]
     return [f"{key}: {problem} (got {value!r})" for problem in type_problems(cls, name, value)]
 
 
@@ -169,7 +171,11 @@ def type_problems(cls: type, name: str, value: Any) -> list[str]:
                 names = [str(member.value) for member in option]
                 return [] if value in names else [f"must be one of {', '.join(names)}"]
     try:
-        TypeAdapter(annotation).validate_python(value)
+        read = TypeAdapter(annotation).validate_python(value)
+        if isinstance(value, (str, bool, float)) and type(read) is not type(value):
+            return [f"must be {type(read).__name__}, and is written as {type(value).__name__}"]  # the library would not convert
+        if name in RANGES and value is not None:
+            TypeAdapter(RANGES[name]).validate_python(value)
     except ValidationError as error:
         return [error.errors()[0]["msg"]]
     except PydanticSchemaGenerationError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from typing import Any
 
 from pydantic import ValidationError
@@ -10,32 +11,11 @@ from pydantic import ValidationError
 from trainer.config.run import RunConfig
 from trainer.config.stage import Training
 from trainer.config.training import accumulation_steps, micro_batch_size, stage_fields
+from trainer.config.zero_fields import DERIVED, PASSED, ZERO_DERIVED, ZERO_PASSED
 from trainer.suggest import did_you_mean
 
-DERIVED = {
-    "train_batch_size": "trainer.train_batch_size",
-    "train_micro_batch_size_per_gpu": "trainer.per_device_train_batch_size",
-    "gradient_accumulation_steps": "trainer.train_batch_size",
-    "gradient_clipping": "trainer.max_grad_norm",
-    "bf16": "model.dtype",
-    "fp16": "model.dtype",
-    "optimizer": "trainer.optim",
-    "scheduler": "trainer.lr_scheduler_type",
-}
-KNOWN = (
-    "zero_optimization",
-    "activation_checkpointing",
-    "aio",
-    "comms_logger",
-    "communication_data_type",
-    "data_types",
-    "dump_state",
-    "flops_profiler",
-    "prescale_gradients",
-    "steps_per_print",
-    "wall_clock_breakdown",
-    "zero_force_ds_cpu_optimizer",
-)
+_GATHERS = ("stage3_gather_16bit_weights_on_model_save", "gather_16bit_weights_on_model_save")  # its two names
+_ON_CPU = ("adamw_torch", "adamw_torch_fused", "adagrad")  # DeepSpeed has these for the CPU
 
 
 def zero_stage(config: RunConfig) -> int | None:
@@ -74,11 +54,12 @@ def zero_problems(config: RunConfig) -> list[str]:
     if config.deepspeed is None:
         return []
     problems = []
-    for key in config.deepspeed:
-        if key in DERIVED:
-            problems.append(f"deepspeed.{key}: is derived from {DERIVED[key]}; set that instead.")
-        elif key not in KNOWN:
-            problems.append(f"deepspeed.{key}: unknown key; {did_you_mean(key, KNOWN)}")
+    for key, value in config.deepspeed.items():
+        if key not in PASSED:
+            problems.append(_unknown(key, key, PASSED))
+        elif (known := PASSED[key]) is not None:
+            inner = value if isinstance(value, dict) else {str(value): None}
+            problems += [_unknown(f"{key}.{name}", name, known) for name in inner.keys() - known]
     zero = config.deepspeed.get("zero_optimization") or {}
     if not isinstance(zero, dict):
         return [*problems, f"deepspeed.zero_optimization: must be a section such as {{stage: 2}} (got {zero!r})"]
@@ -98,7 +79,43 @@ def zero_problems(config: RunConfig) -> list[str]:
                 f"deepspeed: ZeRO stage 0 in bf16 keeps no fp32 master weights and drifts from the other stages "
                 f"({training.stage}); use deepspeed=zero1, deepspeed=none, or float32."
             )
-    return problems
+    if stage == 3 and not any(zero.get(name) for name in _GATHERS):
+        problems.append(
+            f"deepspeed.zero_optimization.{_GATHERS[0]}: without it ZeRO stage 3 saves shards, and a stage leaves a model; set "
+            "true, or use deepspeed=zero3."
+        )
+    offload = zero.get("offload_optimizer") or {}
+    if offload.get("device", "none") != "none" and config.deepspeed.get("zero_force_ds_cpu_optimizer", True):
+        problems += [line for training in config.training for line in _offload_problems(config, training)]
+    return problems or _refused_by_deepspeed(config)
+
+
+def _unknown(key: str, name: str, known: Collection[str]) -> str:
+    if key in DERIVED:
+        return f"deepspeed.{key}: is derived from {DERIVED[key]}; set that instead."
+    return f"deepspeed.{key}: unknown key; {did_you_mean(name, known)}"
+
+
+def _offload_problems(config: RunConfig, training: Training) -> list[str]:
+    """Where the optimiser is offloaded, accelerate puts DeepSpeed's CPU Adam in place of all that it has no CPU version of."""
+    optimizer = stage_fields(config, training).get("optim", _ON_CPU[0])
+    if optimizer in _ON_CPU:
+        return []
+    return [
+        f"{training.section}.optim: {optimizer} would become DeepSpeed's CPU Adam, because the optimiser is offloaded; use "
+        "optim=adamw_torch, or a deepspeed group without offload."
+    ]
+
+
+def _refused_by_deepspeed(config: RunConfig) -> list[str]:
+    """What DeepSpeed itself says of the JSON."""
+    from deepspeed.runtime.config import DeepSpeedConfig
+
+    try:
+        DeepSpeedConfig({**(config.deepspeed or {}), "train_micro_batch_size_per_gpu": 1, "gradient_accumulation_steps": 1})
+    except (ValueError, TypeError, AssertionError, AttributeError) as error:
+        return [f"deepspeed: DeepSpeed refuses it: {error}"]
+    return []
 
 
 def _zero_section_problems(zero: dict[str, Any]) -> list[str]:
@@ -107,10 +124,17 @@ def _zero_section_problems(zero: dict[str, Any]) -> list[str]:
 
     logging.disable(logging.NOTSET)
 
-    known = {name for f, i in DeepSpeedZeroConfig.model_fields.items() for name in (f, i.alias) if name}
+    names = {name: field for field, info in DeepSpeedZeroConfig.model_fields.items() for name in (field, info.alias) if name}
+    known = {name for name, field in names.items() if field in ZERO_PASSED}
     problems = []
     for key in zero.keys() - known:
-        problems.append(f"deepspeed.zero_optimization.{key}: unknown key; {did_you_mean(key, known, 'see DeepSpeed.')}")
+        where = f"deepspeed.zero_optimization.{key}"
+        if key in ZERO_DERIVED:
+            problems.append(f"{where}: is set by {ZERO_DERIVED[key]}; remove it here.")
+        elif key in names:
+            problems.append(f"{where}: is new in this version of DeepSpeed, and nobody has said what it does here; remove it.")
+        else:
+            problems.append(f"{where}: unknown key; {did_you_mean(key, known, 'see DeepSpeed.')}")
     try:
         DeepSpeedZeroConfig(**{k: v for k, v in zero.items() if k in known and k != "stage"})
     except ValidationError as error:

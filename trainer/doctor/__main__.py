@@ -20,6 +20,7 @@ from rich.console import Console
 
 from trainer.compose import composed
 from trainer.config.check import batch_problems
+from trainer.config.load import load_config
 from trainer.config.run import RunConfig
 from trainer.config.sections import RunSection
 from trainer.doctor.checks import Finding
@@ -29,7 +30,6 @@ from trainer.doctor.table import print_findings
 from trainer.ending import KEYBOARD, explain
 from trainer.errors import ConfigError, KeelError
 from trainer.kinds import CONFIG
-from trainer.load import load_config
 from trainer.pipeline.run import claim_directory
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from trainer.config.load import read_own_config
 from trainer.doctor.checkup import FINDINGS, examine, write_findings
-from trainer.load import read_config
 from trainer.pipeline.run import CONFIG
 
 
 def main(run_dir: Path) -> int:
-    write_findings(examine(read_config(run_dir / CONFIG), run_dir), run_dir / FINDINGS)
+    write_findings(examine(read_own_config(run_dir / CONFIG), run_dir), run_dir / FINDINGS)
     return 0
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+import socket
 import time
 from datetime import timedelta
+from ipaddress import ip_address
 
 import torch.distributed as dist
 
@@ -38,8 +40,9 @@ def meet(context: StageContext, patience: float = PATIENCE) -> float:
             timeout=timedelta(seconds=patience),
             wait_for_workers=False,
             multi_tenant=True,  # init_process_group in this process serves the same port
+            master_listen_fd=_listening(address, port) if context.is_main else None,
         )
-    except (dist.DistNetworkError, dist.DistStoreError) as error:
+    except (dist.DistNetworkError, dist.DistStoreError, OSError) as error:
         here = f"rank {context.rank} on {platform.node()}"
         if context.is_main:
             raise StageFailed(f"rendezvous: {here} cannot listen at {place}: {error}; is the port taken?") from error
@@ -55,6 +58,23 @@ def meet(context: StageContext, patience: float = PATIENCE) -> float:
         raise StageFailed(_who_is_missing(store, names, place, patience)) from error
     context.connect()
     return time.monotonic() - started
+
+
+def _listening(address: str, port: int) -> int | None:
+    """A socket that listens at this address alone: torch's store would at all of the node's, and asks nobody who they are. None
+    for the name of a node, which may mean another address on the node itself than elsewhere."""
+    try:
+        family = socket.AF_INET6 if ip_address(address).version == 6 else socket.AF_INET
+    except ValueError:
+        return None
+    listening = socket.socket(family)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((address, port))
+    except OSError:
+        listening.close()
+        raise
+    return listening.detach()  # the store's from here on
 
 
 def _who_is_missing(store: object, names: list[str], place: str, patience: float) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from trainer.checkpoints.start import prepare_start
-from trainer.config.run import RunConfig, to_mapping, write_config
+from trainer.config.run import RunConfig, plain_yaml, to_mapping, write_config
 from trainer.config.stage import Stage
 from trainer.config.zero import zero_stage
 from trainer.errors import ArtifactError, ConfigError
@@ -85,7 +85,7 @@ def _started_again(config: RunConfig) -> bool:
 
 def _values_in(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text())
+        values = plain_yaml(path.read_text())
     except yaml.YAMLError:
         values = None
     if not isinstance(values, dict) or "run" not in values:
@@ -176,7 +176,8 @@ def _start(config: RunConfig, run_dir: Path, stage: Stage, fingerprint: str, inp
     (run_dir / RESULTS).unlink(missing_ok=True)  # they were of something else
     write_json(ticket, value)
     if stage.trains:
-        prepare_start(stage_dir, zero_stage(config), config.launcher.world_size(stage.name))
+        world_size = config.launcher.world_size(stage.name)
+        prepare_start(stage_dir, zero_stage(config), world_size, config.survival.checkpoints_of)
     config.launcher.start(run_dir, stage.name, stage.distributed)
 
 

@@ -14,9 +14,9 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from trainer.compose import composed
+from trainer.config.load import load_config
 from trainer.errors import ConfigError, KeelError
 from trainer.kinds import CONFIG
-from trainer.load import load_config
 from trainer.plan.plan import make_plan
 from trainer.plan.report import print_plan
 

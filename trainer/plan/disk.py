@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.config.run import RunConfig
 from trainer.config.stage import Training
-from trainer.config.training import stage_fields
+from trainer.config.training import SAVE_STEPS, checkpoints_kept, stage_fields
 from trainer.plan.memory import Layout
 from trainer.plan.shape import Shape
 
 WRITE_RATE = 1 << 30  # bytes per second that all ranks together write: assumed
-DEFAULT_KEEP = 2  # as in training
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,14 @@ class Disk:
         return self.checkpoint / WRITE_RATE
 
 
-def disk_of(config: RunConfig, training: Training, shape: Shape, layout: Layout) -> Disk:
+def disk_of(config: RunConfig, training: Training, shape: Shape, layout: Layout, steps: int | None) -> Disk:
     """A checkpoint holds the optimiser (with its master copy), DeepSpeed's weights (stage 3 leaves them to the master copy),
-    and the weights once more for transformers; of a LoRA run only what belongs to the adapter."""
-    b, trained = layout.dtype_bytes, shape.trainable
+    and the weights once more for transformers; of a LoRA run only what belongs to the adapter.
+
+    Args:
+        steps: of the stage; None where that is not known.
+    """
+    b, trained = layout.stored_bytes, shape.trainable
     states = layout.optimizer.states * layout.optimizer.state_bytes
     if layout.zero is None:
         checkpoint = (b + layout.optimizer.states * min(layout.optimizer.state_bytes, b)) * trained
@@ -48,8 +52,15 @@ def disk_of(config: RunConfig, training: Training, shape: Shape, layout: Layout)
         checkpoint = (whole + 4 + states) * trained
     else:
         checkpoint = (2 * b + 4 + states) * trained
-    keep = stage_fields(config, training).get("save_total_limit", DEFAULT_KEEP) or DEFAULT_KEEP
-    return Disk(float(checkpoint), int(keep), float(b * shape.parameters))
+    return Disk(float(checkpoint), _kept(config, training, steps), float(b * shape.parameters))
+
+
+def _kept(config: RunConfig, training: Training, steps: int | None) -> int:
+    """Checkpoints that stay; where all do, those of every `save_steps`, and of an unknown number of steps the newest alone."""
+    if (limit := checkpoints_kept(config, training)) is not None:
+        return limit
+    every = stage_fields(config, training).get("save_steps", SAVE_STEPS)
+    return 1 if steps is None else math.ceil(steps / every if every >= 1 else 1 / every)
 
 
 def free_space(run_dir: Path) -> tuple[Path, int]:

@@ -8,7 +8,7 @@ import torch
 
 from trainer.config.run import RunConfig
 from trainer.config.stage import Training
-from trainer.config.training import accumulation_steps, config_class, micro_batch_size, stage_fields
+from trainer.config.training import accumulation_steps, config_class, micro_batch_size, stage_fields, weights_dtype
 from trainer.config.zero import zero_stage
 from trainer.methods.pairs.lengths import DEFAULT_MAX_LENGTH
 from trainer.plan.memory import Layout, Optimizer
@@ -58,6 +58,7 @@ def layout_of(config: RunConfig, training: Training) -> Layout:
         world=world,
         zero=number,
         dtype_bytes=2 if config.model.dtype == "bfloat16" else 4,
+        autocast=weights_dtype(config, training) != config.model.dtype,
         micro_batch=micro_batch_size(config, training),
         sequences=footprint.sequences,
         length=length,

@@ -9,7 +9,8 @@ Sources. N parameters, of which P are trained; W ranks; b bytes of a weight (2 i
 
 - Weights b N, gradients b P, optimiser 4 P (fp32 master copy) + 4 s P (s states; 2 for Adam), each divided by W from ZeRO
   stage 3, 2 and 1 on: Rajbhandari et al., arXiv 1910.02054, section 3.1 and 5. DeepSpeed keeps the master copy in float32
-  training too. Stage 0 and runs without DeepSpeed keep none: s states in the weights' own dtype.
+  training too. Stage 0 and runs without DeepSpeed keep none: s states in the weights' own dtype, which without DeepSpeed is
+  float32 (b = 4 of weights and gradients that are trained), computed with in bfloat16 by autocast.
 - Activations: Korthikanti et al., arXiv 2205.05198, section 4, counted again for a gated decoder layer as transformers
   writes it (RMSNorm in float32, no dropout, attention that keeps no score matrix).
 - The loss: TRL's fused head. It never holds (tokens x vocabulary): tiles of 4,096 tokens x 32,768 words, and a float32
@@ -30,7 +31,7 @@ from trainer.plan.shape import Shape
 TILE_TOKENS, TILE_WORDS = 4096, 32768  # of TRL's fused head
 PARTS = (
     "weights", "optimiser", "gradients", "activations", "KV cache", "logits and loss", "reference", "teacher", "gathered",
-    "buckets",
+    "autocast", "buckets",
 )  # fmt: skip
 
 
@@ -49,7 +50,8 @@ class Layout:
 
     Attributes:
         zero: DeepSpeed's ZeRO stage; None without DeepSpeed.
-        dtype_bytes: of a weight.
+        dtype_bytes: of a number that is computed with, and of a weight unless `autocast`.
+        autocast: weights are held in float32, and a forward pass makes copies of them to compute with.
         micro_batch: examples in one forward pass; `sequences` of `length` tokens in each (a DPO pair is two).
         accumulates: whether gradients of earlier micro-steps are there already in a forward pass.
         checkpointing: activations of a layer are computed again in the backward pass.
@@ -76,6 +78,7 @@ class Layout:
     on_gpu: bool
     forwards: int = 0
     rollout: Rollout | None = None
+    autocast: bool = False
     offload_optimizer: bool = False
     offload_param: bool = False
     reduce_bucket: int = 500_000_000
@@ -83,6 +86,11 @@ class Layout:
     max_live: int = 1_000_000_000
     prefetch: int = 50_000_000
     sub_group: int = 1_000_000_000
+
+    @property
+    def stored_bytes(self) -> int:
+        """Of a weight as it is held."""
+        return 4 if self.autocast else self.dtype_bytes
 
     @property
     def tokens(self) -> int:
@@ -115,21 +123,21 @@ class Memory:
 
 def weight_bytes(shape: Shape, layout: Layout) -> float:
     """b N, sharded by stage 3."""
-    return layout.dtype_bytes * shape.parameters / layout.shards(3)
+    return layout.stored_bytes * shape.parameters / layout.shards(3)
 
 
 def optimizer_bytes(shape: Shape, layout: Layout) -> float:
     """Master copy and states; see the head of this file."""
     states = layout.optimizer
     if not layout.zero:
-        size = states.states * min(states.state_bytes, layout.dtype_bytes)
+        size = states.states * min(states.state_bytes, layout.stored_bytes)
         return float(size * shape.trainable)
     return (4 + states.states * states.state_bytes) * shape.trainable / layout.shards(1)
 
 
 def gradient_bytes(shape: Shape, layout: Layout) -> float:
     """b P, sharded by stage 2, once a backward pass is over."""
-    return layout.dtype_bytes * shape.trainable / layout.shards(2)
+    return layout.stored_bytes * shape.trainable / layout.shards(2)
 
 
 def layer_bytes(shape: Shape, layout: Layout) -> float:
@@ -215,7 +223,7 @@ def rollout_bytes(shape: Shape, layout: Layout, rollout: Rollout) -> dict[str, f
 def bucket_bytes(shape: Shape, layout: Layout) -> float:
     """Staging of gradients on their way to the other ranks. Stage 3 and DistributedDataParallel hold it always, the other
     stages in the backward pass, stage 0 at its end."""
-    b = layout.dtype_bytes
+    b = layout.stored_bytes
     if layout.world == 1 and layout.zero is None:
         return 0.0
     if not layout.zero:  # DistributedDataParallel's buckets, or DeepSpeed's flattened copy
@@ -237,9 +245,16 @@ def gathered_bytes(shape: Shape, layout: Layout, whole: bool = False) -> float:
     return float(layout.dtype_bytes * (min(shape.parameters, alive + head) + teacher))
 
 
+def autocast_bytes(shape: Shape, layout: Layout) -> float:
+    """Copies of the weights that a forward pass computed with, kept for its backward pass; of a layer where that runs again."""
+    if not layout.autocast:
+        return 0.0
+    return float(layout.dtype_bytes * (shape.layer_parameters if layout.checkpointing else shape.parameters))
+
+
 def step_bytes(shape: Shape, layout: Layout) -> float:
     """The optimiser step's own: gradients flattened and in float32, and the temporaries of an optimiser that is not fused."""
-    b = layout.dtype_bytes
+    b = layout.stored_bytes
     if not layout.zero:
         return float(layout.optimizer.temporaries * b * shape.trainable)
     share = shape.trainable / layout.world
@@ -252,7 +267,7 @@ def step_bytes(shape: Shape, layout: Layout) -> float:
 def estimate(shape: Shape, layout: Layout) -> Memory:
     """Put the parts together for each moment."""
     weights, optimizer = weight_bytes(shape, layout), optimizer_bytes(shape, layout)
-    gradients, whole_gradients = gradient_bytes(shape, layout), layout.dtype_bytes * shape.trainable
+    gradients, whole_gradients = gradient_bytes(shape, layout), layout.stored_bytes * shape.trainable
     kept = gradients if layout.accumulates or layout.zero == 3 else 0.0  # stage 3 allocates its share once
     host = 0.0
     step = step_bytes(shape, layout)
@@ -262,7 +277,7 @@ def estimate(shape: Shape, layout: Layout) -> Memory:
     if layout.offload_param and layout.zero == 3:
         host += weights
         weights = 0.0
-    second = layout.dtype_bytes * shape.parameters / layout.shards(3) if layout.second_model else 0.0
+    second = layout.stored_bytes * shape.parameters / layout.shards(3) if layout.second_model else 0.0
     if layout.offload_param and layout.second_model:
         host, second = host + second, 0.0
     layer, saved, buckets = layer_bytes(shape, layout), saved_bytes(shape, layout), bucket_bytes(shape, layout)
@@ -270,7 +285,7 @@ def estimate(shape: Shape, layout: Layout) -> Memory:
     first = saved + (layer if layout.checkpointing else 0.0) + passing
     last = layer + passing
     always = {"weights": weights, "optimiser": optimizer, "reference" if layout.rollout is None else "teacher": second}
-    gathered = {"gathered": gathered_bytes(shape, layout)}
+    gathered = {"gathered": gathered_bytes(shape, layout), "autocast": autocast_bytes(shape, layout)}
     at_start = {"gradients": kept, "activations": first}
     at_end = {"gradients": gradients, "activations": last}
     loss = {

@@ -78,16 +78,9 @@ def make_plan(config: RunConfig) -> Plan:
     examples = config.method.examples(config)
     stages = []
     for training, layout in zip(config.training, layouts, strict=True):
-        stages.append(
-            StagePlan(
-                training.stage,
-                training,
-                layout,
-                estimate(shape, layout),
-                schedule_of(config, training, shape, layout, examples[training.stage], device),
-                disk_of(config, training, shape, layout),
-            )
-        )
+        schedule = schedule_of(config, training, shape, layout, examples[training.stage], device)
+        disk = disk_of(config, training, shape, layout, schedule.steps)
+        stages.append(StagePlan(training.stage, training, layout, estimate(shape, layout), schedule, disk))
     run_dir = run_directory(config)
     path, free = free_space(run_dir)
     untrained = (config.model.random_init is not None) + config.method.written_models()

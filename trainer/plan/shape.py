@@ -8,15 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from huggingface_hub.errors import StrictDataclassError
 from peft import get_peft_model
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
+from trainer.config.architecture import build, shape_fields
 from trainer.config.lora import lora_config
-from trainer.config.paths import looks_local
 from trainer.config.sections import ModelSection
-from trainer.config.shipped import SHIPPED
 from trainer.errors import ConfigError
 from trainer.models.load import load_tokenizer
 
@@ -57,24 +53,14 @@ def shape_of(model: ModelSection) -> Shape:
     Raises:
         ConfigError: the model is not on this machine and `model.shape` is missing, or transformers refuses the shape.
     """
-    values, source = _fields(model)
-    return _measured(model, values, source)
-
-
-def _fields(model: ModelSection) -> tuple[Mapping[str, Any], str]:
-    if model.random_init is not None:
-        return _with_vocabulary(model, model.random_init), "model.random_init"
-    assert model.path is not None  # checked when the config was loaded
-    if model.path in SHIPPED:
-        return _read(SHIPPED[model.path]), "the shipped sandbox base"
-    if looks_local(model.path):
-        return _read(Path(model.path).expanduser()), model.path
-    if model.shape is None:
+    found = shape_fields(model, Path.cwd())
+    if found is None:
         raise ConfigError(
             f"model.shape: {model.path} is not on this machine, and `plan` does not ask a hub; give the fields of its "
             "config.json as model.shape (conf/model/llama31_8b.yaml shows how), or a local copy as model.path."
         )
-    return model.shape, "model.shape"
+    fields, source = found
+    return _measured(model, fields if model.random_init is None else _with_vocabulary(model, fields), source)
 
 
 def _with_vocabulary(model: ModelSection, fields: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -86,23 +72,9 @@ def _with_vocabulary(model: ModelSection, fields: Mapping[str, Any]) -> Mapping[
     return {**fields, "vocab_size": len(load_tokenizer(model, model.tokenizer))}
 
 
-def _read(directory: Path) -> Mapping[str, Any]:
-    try:
-        fields, _ = PreTrainedConfig.get_config_dict(str(directory), local_files_only=True)
-    except OSError as error:
-        raise ConfigError(f"model.path: {directory} holds no config.json that transformers can read: {error}") from error
-    return dict(fields)
-
-
 def _measured(model: ModelSection, values: Mapping[str, Any], source: str) -> Shape:
-    fields = {k: v for k, v in values.items() if k not in ("architectures", "dtype", "torch_dtype", "transformers_version")}
-    try:
-        config = AutoConfig.for_model(fields.pop("model_type"), **fields)
-        with torch.device("meta"):
-            built: Any = AutoModelForCausalLM.from_config(config)
-    except (KeyError, ValueError, TypeError, RuntimeError, StrictDataclassError) as error:
-        raise ConfigError(f"{source}: transformers does not accept this shape: {error!r}") from error
-    text = config.get_text_config()
+    built = build(values, source)
+    text = built.config.get_text_config()
     head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     parameters = _count(built)
     return Shape(

@@ -11,9 +11,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
 from trainer.compose import own_overrides, plain_values, run_name
+from trainer.config.load import load_config
 from trainer.config.run import RunConfig
 from trainer.errors import ConfigError
-from trainer.load import load_config
 from trainer.pipeline.run import claim_directory, is_finished, run_directory
 from trainer.sweep.ledger import Entry
 

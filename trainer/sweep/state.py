@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from trainer.config.bases import Scheduler
+from trainer.config.load import read_config
 from trainer.config.run import RunConfig
 from trainer.errors import StageFailed
-from trainer.load import read_config
 from trainer.pipeline.chain import chain
 from trainer.pipeline.manifest import MANIFEST
 from trainer.pipeline.run import CONFIG

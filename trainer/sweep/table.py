@@ -12,8 +12,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from trainer.config.load import read_config
 from trainer.config.run import RunConfig
-from trainer.load import read_config
 from trainer.pipeline.places import RESULTS
 from trainer.pipeline.run import CONFIG
 

@@ -12,8 +12,9 @@ from transformers import PrinterCallback, TrainerCallback
 
 from trainer.checkpoints.start import Start, read_start
 from trainer.checkpoints.universal import separate_step_counts
+from trainer.checkpoints.unpickling import restricted
 from trainer.config.lora import lora_config
-from trainer.config.training import accumulation_steps, config_class, stage_fields
+from trainer.config.training import SAVE_STEPS, accumulation_steps, checkpoints_kept, config_class, stage_fields, weights_dtype
 from trainer.config.zero import deepspeed_json
 from trainer.errors import ConfigError, Interrupted
 from trainer.models.load import load_model
@@ -46,7 +47,7 @@ def training_arguments(context: StageContext, **defaults: Any) -> Any:
     fields = {
         "logging_steps": 5,
         "save_strategy": "steps",
-        "save_steps": 200,
+        "save_steps": SAVE_STEPS,
         "gradient_checkpointing": torch.cuda.is_available(),
         "dataloader_pin_memory": torch.cuda.is_available(),
         **defaults,
@@ -67,6 +68,13 @@ def training_arguments(context: StageContext, **defaults: Any) -> Any:
         return config_class(training.section)(**fields)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{training.stage}: {error}") from error
+
+
+def load_trained(context: StageContext, path: str) -> Any:
+    """The model that a stage trains, in the dtype that its updates need."""
+    config = context.config
+    dtype = weights_dtype(config, context.training)
+    return load_model(config.model, path, dtype, config.launcher.scratch_directory)
 
 
 def peft_config(context: StageContext) -> Any:
@@ -100,7 +108,7 @@ def train(context: StageContext, trainer: Any, tokenizer: Any, save: Callable[[]
         guard = LossGuard(context, context.config.survival, tokenizer)
         guard.attach(trainer)
         _add_callbacks(context, trainer, tracker, stop, start, guard)
-        with stop_request.deferred():
+        with stop_request.deferred(), restricted(deepspeed=context.config.deepspeed is not None):
             metrics = _train(trainer, start)
         if stop.stopped_at is None:
             outputs = save()
@@ -138,7 +146,7 @@ class _StopWhereNothingIsLeft(TrainerCallback):
 def _add_callbacks(
     context: StageContext, trainer: Any, tracker: Tracker, stop: StopTogetherCallback, start: Start, guard: LossGuard
 ) -> None:
-    survival, keep = context.config.survival, stage_fields(context.config, context.training).get("save_total_limit", 2)
+    survival, keep = context.config.survival, checkpoints_kept(context.config, context.training)
     report = context.stage_dir / "errors" / f"rank{context.rank}.json"
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_StopWhereNothingIsLeft())  # first: the others prepare for steps

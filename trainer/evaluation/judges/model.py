@@ -171,7 +171,9 @@ class ModelJudge:
         answers = self._ask(RATING, [exchanges[index] for index in rated])
         ratings = dict(zip(rated, answers, strict=True))
         verdicts = []
-        for index, ((to_addressed, is_addressed), (about_risks, to_risks, found)) in enumerate(zip(addressed, risks, strict=True)):
+        for index, ((to_addressed, is_addressed), (about_risks, to_risks, found)) in enumerate(
+            zip(addressed, risks, strict=True)
+        ):
             replies = {ADDRESSED.name: to_addressed, about_risks: to_risks}
             rating: int | None = None
             if index in ratings:

@@ -11,10 +11,10 @@ from pathlib import Path
 from trl import DPOTrainer
 
 from trainer.methods.pairs.stage import examples_dir
-from trainer.models.load import load_model, load_tokenizer
+from trainer.models.load import load_tokenizer
 from trainer.pipeline.context import StageContext
 from trainer.training.examples import load_examples
-from trainer.training.loop import peft_config, train_and_save, training_arguments
+from trainer.training.loop import load_trained, peft_config, train_and_save, training_arguments
 
 
 def run(context: StageContext) -> list[Path]:
@@ -23,7 +23,7 @@ def run(context: StageContext) -> list[Path]:
     source = context.base_model
     tokenizer = load_tokenizer(context.config.model, source)
     trainer = DPOTrainer(
-        model=load_model(context.config.model, source, scratch=context.config.launcher.scratch_directory),
+        model=load_trained(context, source),
         args=args,
         train_dataset=load_examples(context, examples_dir(context, "dpo")),  # not staged: all ranks share TRL's reference cache
         processing_class=tokenizer,

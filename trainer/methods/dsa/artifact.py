@@ -60,7 +60,7 @@ def load(directory: Path, model: Any, base_fingerprint: str) -> Guardrail | Alig
         weights = load_file(directory / WEIGHTS)
         if bad := ruined(weights.items()):
             raise ValueError(f"{bad[0]} is not finite")
-    except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, SafetensorError) as error:
         raise ArtifactError(f"{directory}: holds no whole adapter ({error!r}); train it again.") from error
     if found != base_fingerprint:
         raise ArtifactError(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from trainer.config.lora import lora_problems
 from trainer.config.paths import PLAIN_NAME
 from trainer.config.run import RunConfig
+from trainer.config.training import stage_fields
 from trainer.data.formats.labels import LabelledData
 from trainer.data.formats.pairs import PreferenceData
 from trainer.methods.dsa.names import ALIGNER, FULL, PROMPTED, STANDALONE
@@ -16,6 +17,13 @@ from trainer.suggest import did_you_mean
 if TYPE_CHECKING:
     from trainer.methods.dsa.section import DsaMethod
 
+_SAME_PASS = "an aligner's reference is the base in the same forward pass"
+_NOT_OF_AN_ALIGNER = {
+    "precompute_ref_log_probs": _SAME_PASS,
+    "sync_ref_model": _SAME_PASS,
+    "neftune_noise_alpha": "an aligner reads the base as it is",
+    "router_aux_loss_coef": "the experts of the base are frozen, and need no balancing",
+}
 BASELINES = (STANDALONE, FULL, PROMPTED)
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -80,6 +88,10 @@ def aligner_problems(method: DsaMethod, config: RunConfig) -> list[str]:
     if method.aligner.kind not in ("lst", "lst_plus", "lld"):
         problems.append(f"method.aligner.kind: {method.aligner.kind} cannot align; choose lst, lst_plus or lld.")
     problems += method.aligner.problems("method.aligner")
+    trained = next(one for one in method.training(config) if one.section == "dpo" and one.variant == ALIGNER)
+    for name, why in _NOT_OF_AN_ALIGNER.items():
+        if stage_fields(config, trained).get(name):
+            problems.append(f"dpo.{name}: {why}; remove it, or method.aligner.")
     if paired is None:
         problems.append("data.preferences: the aligner has no pairs; set data.preferences.format and what goes with it.")
     if method.targeted is not None and isinstance(config.data, LabelledData) and not config.data.labels_prompts:

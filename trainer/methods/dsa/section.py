@@ -32,8 +32,9 @@ from trainer.methods.dsa.names import (
     guardrail_stage,
     strength_label,
 )
+from trainer.methods.pairs.check import dpo_problems
 from trainer.methods.pairs.lengths import cuts, max_prompt_tokens
-from trainer.methods.pairs.section import DPO, dpo_problems
+from trainer.methods.pairs.section import DPO
 
 if TYPE_CHECKING:
     from trainer.config.depends import Depends
@@ -45,7 +46,9 @@ GUARDRAIL = TrlSection(
     "transformers:TrainingArguments",
     {
         "gradient_checkpointing": "the method: adapters have few activations, and the base keeps none",
+        "gradient_checkpointing_kwargs": "the method: adapters have few activations, and the base keeps none",
         "label_smoothing_factor": "nothing: the labels are not smoothed",
+        "neftune_noise_alpha": "nothing: the base is read as it is",
     },
 )
 

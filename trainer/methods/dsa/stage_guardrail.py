@@ -31,7 +31,7 @@ from trainer.models.load import load_model, load_tokenizer
 from trainer.models.shards import whole
 from trainer.pipeline.context import StageContext
 from trainer.record import write_json
-from trainer.training.loop import train, training_arguments
+from trainer.training.loop import load_trained, train, training_arguments
 
 PROBABILITIES, REPORT = "probabilities.jsonl", "report.json"
 
@@ -55,7 +55,10 @@ def run(context: StageContext) -> list[Path]:
     if method.distill_from is not None and name in method.guardrails:
         targets = _taught(targets, read_probabilities(run_dir, guardrail_stage(method.distill_from)), labels)
     set_seed(config.seed)  # of the fresh weights
-    base = load_model(config.model, source, scratch=config.launcher.scratch_directory)
+    full = name == FULL  # trains the base itself
+    base = (
+        load_trained(context, source) if full else load_model(config.model, source, scratch=config.launcher.scratch_directory)
+    )
     model, reads = _fresh(method, name, base, labels)
     size = sum(getattr(p, "ds_numel", p.numel()) for p in model.parameters() if p.requires_grad)
     features = None

@@ -12,12 +12,26 @@ from trainer.config.stage import Footprint, Stage, Training, TrlSection
 from trainer.config.training import stage_fields
 from trainer.data.formats.replies import UnpairedData
 from trainer.items import IN_CONTEXT, Contender
-from trainer.methods.kto.check import estimates_kl, kto_problems, precomputes
+from trainer.methods.kto.check import LOSSES, estimates_kl, kto_problems
 from trainer.methods.pairs.lengths import cuts, max_prompt_tokens
+from trainer.methods.pairs.reference import precomputes
 
 if TYPE_CHECKING:
     from trainer.config.depends import Depends
     from trainer.config.run import RunConfig
+
+KTO = TrlSection(
+    "trl:KTOConfig",
+    {"label_smoothing_factor": "nothing: TRL's KTO does not read it"},
+    frozenset(
+        [
+            "router_aux_loss_coef", "dataset_num_proc", "max_length", "pad_to_multiple_of", "activation_offloading",
+            "disable_dropout", "precompute_ref_log_probs", "precompute_ref_batch_size", "loss_type", "beta", "desirable_weight",
+            "undesirable_weight", "sync_ref_model", "ref_model_mixup_alpha", "ref_model_sync_steps",
+        ]
+    ),
+    {"loss_type": LOSSES, "train_sampling_strategy": ("sequential", "random")},
+)  # fmt: skip
 
 
 @section
@@ -26,7 +40,7 @@ class KtoMethod(MethodSection):
 
     name: Literal["kto"] = "kto"
 
-    trl: ClassVar[Mapping[str, TrlSection]] = {"kto": TrlSection("trl:KTOConfig")}
+    trl: ClassVar[Mapping[str, TrlSection]] = {"kto": KTO}
     data: ClassVar[type[DataSection]] = UnpairedData
     data_words: ClassVar[str] = "unpaired replies, such as data=sandbox_unpaired"
 
@@ -56,7 +70,7 @@ class KtoMethod(MethodSection):
         the pass that is learned from, so that it costs time and no memory; and, where the reference's log-probabilities were
         not computed before training, the reference's passes over both. Not counted: computing them before training."""
         fields = stage_fields(config, training)
-        passes, kept = 1 + estimates_kl(fields), precomputes(fields, training)
+        passes, kept = 1 + estimates_kl(fields), precomputes(config, training)
         second = training.lora is None and not kept  # with LoRA the reference is the model, its adapter disabled
         return Footprint(second_model=second, forwards=passes - 1 + (0 if kept else passes))
 

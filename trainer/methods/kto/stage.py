@@ -11,10 +11,10 @@ from pathlib import Path
 from trl import KTOTrainer
 
 from trainer.methods.kto.stage_data import DATASET
-from trainer.models.load import load_model, load_tokenizer
+from trainer.models.load import load_tokenizer
 from trainer.pipeline.context import StageContext
 from trainer.training.examples import load_examples
-from trainer.training.loop import peft_config, train_and_save, training_arguments
+from trainer.training.loop import load_trained, peft_config, train_and_save, training_arguments
 
 
 def run(context: StageContext) -> list[Path]:
@@ -23,7 +23,7 @@ def run(context: StageContext) -> list[Path]:
     source = context.base_model
     tokenizer = load_tokenizer(context.config.model, source)
     trainer = KTOTrainer(
-        model=load_model(context.config.model, source, scratch=context.config.launcher.scratch_directory),
+        model=load_trained(context, source),
         args=args,
         # not staged: all ranks share TRL's reference cache
         train_dataset=load_examples(context, context.run_dir / "data" / DATASET),

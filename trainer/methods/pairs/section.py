@@ -8,20 +8,69 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from trainer.config.bases import DataSection, MethodSection
+from trainer.config.fields import TOKENIZER
 from trainer.config.section import section
 from trainer.config.stage import Footprint, Stage, Training, TrlSection
-from trainer.config.training import stage_fields
-from trainer.config.zero import zero_stage
 from trainer.data.formats.pairs import DemonstrationData, PreferenceData
 from trainer.data.preferences import dpo_examples, sft_examples
 from trainer.items import IN_CONTEXT, Contender
+from trainer.methods.pairs.check import DPO_LOSSES, dpo_problems, sft_problems
 from trainer.methods.pairs.lengths import cuts, max_prompt_tokens
+from trainer.methods.pairs.reference import precomputes
 
 if TYPE_CHECKING:
     from trainer.config.depends import Depends
     from trainer.config.run import RunConfig
 
-SFT, DPO = TrlSection("trl:SFTConfig"), TrlSection("trl:DPOConfig")
+_PASSED = [
+    "router_aux_loss_coef",
+    "dataset_num_proc",
+    "max_length",
+    "truncation_mode",
+    "pad_to_multiple_of",
+    "activation_offloading",
+]
+_CUTS = ("keep_start", "keep_end")
+SFT = TrlSection(
+    "trl:SFTConfig",
+    {
+        "chat_template_path": "model.tokenizer: the data stage has counted with its template",
+        "dataset_text_field": "the data group",
+        "dataset_kwargs": "the data group",
+        "eval_packing": "nothing: no data is held out while a stage trains",
+        "assistant_only_loss": "nothing: the loss counts the reply that a row ends with (completion_only_loss)",
+        **dict.fromkeys(("eos_token", "pad_token"), TOKENIZER),
+    },
+    frozenset(
+        [*_PASSED, *["shuffle_dataset", "packing", "packing_strategy", "padding_free", "completion_only_loss", "loss_type"]]
+    ),
+    {
+        "loss_type": ("nll", "dft"),
+        "truncation_mode": _CUTS,
+        "packing_strategy": ("bfd", "bfd_split", "wrapped"),
+        "train_sampling_strategy": ("random", "sequential", "group_by_length", "batch_rebalance"),
+    },
+)
+DPO = TrlSection(
+    "trl:DPOConfig",
+    {
+        "padding_free": "nothing: TRL has switched it off",
+        "pad_token": TOKENIZER,
+        "label_smoothing_factor": "dpo.label_smoothing",
+    },
+    frozenset(
+        [
+            *_PASSED, "disable_dropout", "precompute_ref_log_probs", "precompute_ref_batch_size", "loss_type", "loss_weights",
+            "ld_alpha", "f_divergence_type", "f_alpha_divergence_coef", "label_smoothing", "beta", "use_weighting",
+            "discopop_tau", "sync_ref_model", "ref_model_mixup_alpha", "ref_model_sync_steps",
+        ]
+    ),
+    {
+        "loss_type": DPO_LOSSES,
+        "truncation_mode": _CUTS,
+        "f_divergence_type": ("reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"),
+    },
+)  # fmt: skip
 _WORK = {"sft": "trainer.methods.sft.stage:run", "dpo": "trainer.methods.dpo.stage:run"}
 
 
@@ -66,13 +115,14 @@ class PairsMethod(MethodSection):
         return [*IN_CONTEXT, *(Contender(label, stage) for stage, label in self.trained.items())]
 
     def problems(self, config: RunConfig, base_dir: Path) -> list[str]:
-        return [line for one in self.training(config) if one.section == "dpo" for line in dpo_problems(config, one)]
+        found = {"sft": sft_problems, "dpo": dpo_problems}
+        return [line for one in self.training(config) for line in found[one.section](config, one)]
 
     def footprint(self, config: RunConfig, training: Training) -> Footprint:
         if training.section == "sft":
             return Footprint()
         whole = training.lora is None  # else the reference is the model itself, its adapter disabled
-        kept = stage_fields(config, training).get("precompute_ref_log_probs", whole)  # before training: in no step
+        kept = precomputes(config, training)  # before training: in no step
         return Footprint(sequences=2, second_model=whole and not kept, forwards=0 if kept else 1)
 
     def examples(self, config: RunConfig) -> dict[str, int | None]:
@@ -83,13 +133,3 @@ class PairsMethod(MethodSection):
         found = pairs.read(config.seed).pairs
         made = {"sft": sft_examples, "dpo": dpo_examples}
         return {one.stage: sum(1 for _ in made[one.section](found)) for one in self.training(config)}
-
-
-def dpo_problems(config: RunConfig, training: Training) -> list[str]:
-    """What TRL's DPO cannot do under this config."""
-    if zero_stage(config) == 3 and stage_fields(config, training).get("sync_ref_model"):
-        return [
-            "dpo.sync_ref_model: the reference is updated from full weights, and ZeRO stage 3 holds shards; "
-            "use deepspeed=zero2 or dpo.sync_ref_model=false."
-        ]
-    return []

@@ -110,7 +110,7 @@ class Direction:
                 for candidate in facts["candidates"]
             ]
             found = cls(**facts)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, SafetensorError) as error:
             raise ArtifactError(f"{directory}: holds no whole refusal direction ({error}); find it again.") from error
         if found.base_fingerprint != base_fingerprint:
             raise ArtifactError(

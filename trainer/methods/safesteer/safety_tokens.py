@@ -80,7 +80,7 @@ class SafetyTokens:
             )
             if not tokens or len(set(loaded.ids)) < len(tokens):
                 raise ValueError("it has no tokens, or one of them twice")
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise ArtifactError(
                 f"{path} cannot be used: {type(error).__name__}: {error}. Delete it to have the safety tokens chosen again."
             ) from error

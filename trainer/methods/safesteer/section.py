@@ -42,7 +42,13 @@ ON_POLICY = TrlSection(
             ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "generation_kwargs"), _AT_TEMPERATURE_1
         ),
         **dict.fromkeys(("cache_implementation", "use_vllm", "vllm_*"), _NO_VLLM),
+        "label_smoothing_factor": "nothing: the student learns a distribution, not labels",
+        "neftune_noise_alpha": "nothing: the student would sample with the noise too",
+        "train_sampling_strategy": "the method, which samples several replies to a prompt side by side",
     },
+    frozenset(
+        ["max_completion_length", "ds3_gather_for_generation", "shuffle_dataset", "pad_to_multiple_of", "disable_dropout"]
+    ),
 )
 
 

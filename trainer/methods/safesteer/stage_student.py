@@ -16,7 +16,7 @@ from trainer.methods.safesteer.trainer import SafeSteerTrainer
 from trainer.models.fingerprint import base_fingerprint
 from trainer.models.load import load_model, load_tokenizer
 from trainer.pipeline.context import StageContext
-from trainer.training.loop import peft_config, train_and_save, training_arguments
+from trainer.training.loop import load_trained, peft_config, train_and_save, training_arguments
 
 
 def run(context: StageContext) -> list[Path]:
@@ -29,7 +29,7 @@ def run(context: StageContext) -> list[Path]:
     tokenizer = load_tokenizer(config.model, source)
     prompts = PromptSets.of_run(run_dir)
     tokens = SafetyTokens.load(run_dir / "tokens", fingerprint).ids
-    model = load_model(config.model, source, scratch=config.launcher.scratch_directory)
+    model = load_trained(context, source)
     if training.variant in ABLATIONS and ABLATIONS[training.variant].random_tokens:
         vocabulary = model.config.get_text_config().vocab_size
         tokens = random_tokens(vocabulary, len(tokens), special_tokens(tokenizer), config.seed)

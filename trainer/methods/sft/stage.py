@@ -7,10 +7,10 @@ from pathlib import Path
 from trl import SFTTrainer
 
 from trainer.methods.pairs.stage import examples_dir
-from trainer.models.load import load_model, load_tokenizer
+from trainer.models.load import load_tokenizer
 from trainer.pipeline.context import StageContext
 from trainer.training.examples import load_examples
-from trainer.training.loop import peft_config, train_and_save, training_arguments
+from trainer.training.loop import load_trained, peft_config, train_and_save, training_arguments
 
 
 def run(context: StageContext) -> list[Path]:
@@ -19,7 +19,7 @@ def run(context: StageContext) -> list[Path]:
     tokenizer = load_tokenizer(context.config.model, source)
     scratch = context.config.launcher.scratch_directory
     trainer = SFTTrainer(
-        model=load_model(context.config.model, source, scratch=scratch),
+        model=load_trained(context, source),
         args=args,
         train_dataset=load_examples(context, examples_dir(context, "sft"), scratch),
         processing_class=tokenizer,

@@ -33,9 +33,13 @@ def writing_directory(context: StageContext, attempt: str) -> Path:
 
 
 class CheckpointsCallback(TrainerCallback):
-    """Every rank takes part: files are flushed and hashed by all of them, the name is given by rank 0."""
+    """Every rank takes part: files are flushed and hashed by all of them, the name is given by rank 0.
 
-    def __init__(self, context: StageContext, attempt: str, keep: int):
+    Args:
+        keep: how many checkpoints stay; None is all.
+    """
+
+    def __init__(self, context: StageContext, attempt: str, keep: int | None):
         self.context = context
         self.attempt = attempt
         self.keep = keep
@@ -102,5 +106,6 @@ class CheckpointsCallback(TrainerCallback):
                 files={name: facts for part in parts for name, facts in part.items()},
             )
             commit(written, self.directory, manifest)
-            remove_all_but(self.directory, self.keep)
+            if self.keep is not None:
+                remove_all_but(self.directory, self.keep)
         context.barrier()  # nobody trains on before the checkpoint counts

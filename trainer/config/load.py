@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -12,11 +12,18 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from trainer.config.check import find_problems
-from trainer.config.run import RunConfig
+from trainer.config.run import RunConfig, plain_yaml
 from trainer.config.section import KINDS, OneOf
+from trainer.dotted import resolve
 from trainer.errors import ConfigError
-from trainer.kinds import CONFIG
+from trainer.record import why_foreign
 from trainer.suggest import did_you_mean
+
+
+def _schema() -> type[RunConfig]:
+    """By name: it is made of all kinds, and nothing here knows any."""
+    schema: type[RunConfig] = resolve("trainer.kinds:CONFIG")
+    return schema
 
 
 def load_config(values: Mapping[str, Any], base_dir: Path | None = None) -> RunConfig:
@@ -29,7 +36,7 @@ def load_config(values: Mapping[str, Any], base_dir: Path | None = None) -> RunC
     Raises:
         ConfigError: with every problem found, one line each.
     """
-    adapter, problems = TypeAdapter(CONFIG), []
+    adapter, problems = TypeAdapter(_schema()), []
     try:
         config = adapter.validate_python(dict(values))
     except ValidationError as error:
@@ -56,13 +63,30 @@ def _without(values: Mapping[str, Any], locations: Sequence[Sequence[Any]]) -> d
 
 
 def read_config(path: Path) -> RunConfig:
-    """The resolved config of a run directory, as every rank reads it. It was checked when it was written.
+    """The resolved config of a run directory, whoever wrote it: it grants nothing, so `model.trust_remote_code` is false.
 
     Raises:
         ConfigError: the file is not a config of this version.
     """
+    config: Any = _read(path)
+    return replace(config, model=replace(config.model, trust_remote_code=False))
+
+
+def read_own_config(path: Path) -> RunConfig:
+    """The resolved config of a run that this user started, with all rights that they gave it: what jobs and ranks read. It was
+    checked when it was written.
+
+    Raises:
+        ConfigError: the file is not a config of this version, or somebody else wrote it or may have.
+    """
+    if path.exists() and (why := why_foreign(path)):
+        raise ConfigError(f"{path}: {why}, and a run does what its config says; start the run yourself (python -m trainer).")
+    return _read(path)
+
+
+def _read(path: Path) -> RunConfig:
     try:
-        return TypeAdapter(CONFIG).validate_python(yaml.safe_load(path.read_text()))
+        return TypeAdapter(_schema()).validate_python(plain_yaml(path.read_text()))
     except (OSError, yaml.YAMLError, ValidationError) as error:
         raise ConfigError(f"{path} cannot be read as a run's config: {error}") from error
 
@@ -84,7 +108,7 @@ class _Place:
 
 def _place(location: Sequence[Any]) -> _Place:
     """The place at a pydantic path such as ('launcher', 'slurm', 'nodes')."""
-    section: type | None = CONFIG
+    section: type | None = _schema()
     keys: list[str] = []
     kind = None
     is_key = False  # of a mapping of sections
