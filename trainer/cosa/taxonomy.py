@@ -19,6 +19,9 @@ SEXUAL = "Sexual Misconduct, Exploitation, and Infidelity"
 WEAPONS = "Weapons, Explosives, Arson, and Illegal Firearm Transactions"
 
 
+_HYPHENS = str.maketrans("_/", "--")
+
+
 @dataclass(frozen=True)
 class Taxonomy:
     """The named risk categories of one world.
@@ -41,14 +44,15 @@ class Taxonomy:
         return tuple(name for name in self.definitions if name not in self.trained_on)
 
     def parse_label(self, text: str) -> frozenset[str]:
-        """`-A-B-` -> {A, B}; `--` and the empty string -> {}. Names may themselves contain a hyphen.
+        """`-A-B-` -> {A, B}; `--` and the empty string -> {}. Names may themselves contain a hyphen, in whose place the
+        published files also have an underscore or a slash.
 
         Raises:
             DataError: the text names a category that the taxonomy does not have.
         """
         known = sorted((*self.names, OTHER_HARMS), key=len, reverse=True)
         found: set[str] = set()
-        rest = text.strip()
+        rest = text.strip().translate(_HYPHENS)
         while rest.strip("-"):
             rest = rest.removeprefix("-")
             name = next((n for n in known if rest == n or rest.startswith(n + "-")), None)
