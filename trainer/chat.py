@@ -10,6 +10,7 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ from trainer.config.sections import ModelSection
 from trainer.dotted import resolve
 from trainer.ending import KEYBOARD, explain
 from trainer.errors import ArtifactError, ConfigError, KeelError
-from trainer.evaluation.generate import stop_tokens
 from trainer.items import Message
 from trainer.load import read_config
 from trainer.methods.dsa.aligner import Aligner
@@ -32,6 +32,7 @@ from trainer.methods.dsa.talk import Left
 from trainer.models.device import device_of_rank
 from trainer.models.fingerprint import base_fingerprint
 from trainer.models.load import load_model, load_tokenizer
+from trainer.models.template import stop_tokens
 from trainer.pipeline.places import MODEL_DIR, base_model_path
 from trainer.pipeline.run import CONFIG
 
@@ -148,7 +149,7 @@ def _find(where: Path) -> tuple[ModelSection, str, Left]:
     last = [training.stage for training in config.training if not training.variant][-1]
     if not (model := where / last / MODEL_DIR).exists():
         raise ArtifactError(f"{where}: stage {last} has left no model; let the run finish, or give the directory of a model.")
-    return config.model, str(model), alone
+    return replace(config.model, dtype=config.model.save_dtype or config.model.dtype), str(model), alone
 
 
 def _load_adapters(directories: Sequence[Path], base: Any, path: str) -> tuple[Any, Any]:

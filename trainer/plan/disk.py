@@ -49,7 +49,8 @@ def disk_of(config: RunConfig, training: Training, shape: Shape, layout: Layout)
     else:
         checkpoint = (2 * b + 4 + states) * trained
     keep = stage_fields(config, training).get("save_total_limit", DEFAULT_KEEP) or DEFAULT_KEEP
-    return Disk(float(checkpoint), int(keep), float(b * shape.parameters))
+    saved = 2 if (config.model.save_dtype or config.model.dtype) == "bfloat16" else 4
+    return Disk(float(checkpoint), int(keep), float(saved * shape.parameters))
 
 
 def free_space(run_dir: Path) -> tuple[Path, int]:
