@@ -149,7 +149,8 @@ def _find(where: Path) -> tuple[ModelSection, str, Left]:
     last = [training.stage for training in config.training if not training.variant][-1]
     if not (model := where / last / MODEL_DIR).exists():
         raise ArtifactError(f"{where}: stage {last} has left no model; let the run finish, or give the directory of a model.")
-    return replace(config.model, dtype=config.model.save_dtype or config.model.dtype), str(model), alone
+    dtype = config.model.save_dtype or config.model.dtype
+    return replace(config.model, dtype=dtype), str(model), alone  # type: ignore[type-var]  # a dataclass of pydantic
 
 
 def _load_adapters(directories: Sequence[Path], base: Any, path: str) -> tuple[Any, Any]:
