@@ -22,7 +22,6 @@ from trainer.config.sections import ModelSection
 from trainer.dotted import resolve
 from trainer.ending import KEYBOARD, explain
 from trainer.errors import ArtifactError, ConfigError, KeelError
-from trainer.evaluation.generate import stop_tokens
 from trainer.items import Message
 from trainer.methods.dsa.aligner import Aligner
 from trainer.methods.dsa.artifact import load
@@ -33,6 +32,7 @@ from trainer.methods.dsa.talk import Left
 from trainer.models.device import device_of_rank
 from trainer.models.fingerprint import base_fingerprint
 from trainer.models.load import load_model, load_tokenizer
+from trainer.models.template import stop_tokens
 from trainer.pipeline.places import MODEL_DIR, base_model_path
 from trainer.pipeline.run import CONFIG
 
@@ -150,7 +150,8 @@ def _find(where: Path) -> tuple[ModelSection, str, Left]:
     last = config.method.talked_to(config)
     if not (model := where / last / MODEL_DIR).exists():
         raise ArtifactError(f"{where}: stage {last} has left no model; let the run finish, or give the directory of a model.")
-    return config.model, str(model), alone
+    dtype = config.model.save_dtype or config.model.dtype
+    return replace(config.model, dtype=dtype), str(model), alone  # type: ignore[type-var]  # a dataclass of pydantic
 
 
 def _load_adapters(directories: Sequence[Path], base: Any, path: str) -> tuple[Any, Any]:

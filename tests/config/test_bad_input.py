@@ -110,6 +110,9 @@ BAD_CONFIGS = [
     ("data.path=./some.jsonl", r"data\.path: data\.format=sandbox has no such key; remove it, or choose one that has it"),
     ("evaluation=cosalign_test", r"evaluation\.path: evaluation\.benchmark=cosalign_test needs its file, directory or"),
     ("judge=model", r"judge\.path: judge=model needs the judge's model directory or hub name"),
+    ("trainer.max_length=600", r"sft: max_length: makes sequences of 600 tokens, and the model has positions for 512"),
+    ("model.template_date=yesterday", r"model\.template_date: .*\(got 'yesterday'\)"),
+    ("model.save_dtype=float16", r"model\.save_dtype: .*\(got 'float16'\)"),
     # where the run is written
     ("run.name=../evil", r"run\.name: '\.\./evil' must be a plain name: "),
     ("run.name=/tmp/evil", r"run\.name: '/tmp/evil' must be a plain name: "),
@@ -123,6 +126,21 @@ BAD_CONFIGS = [
 def test_a_bad_config_is_refused_with_the_key_the_reason_and_what_to_do(overrides: str, message: str, tmp_path: Path) -> None:
     found = problems(overrides, tmp_path)
     assert any(re.match(message, line) for line in found), found
+
+
+@pytest.mark.parametrize("key", ["model.path", "judge.path"])
+def test_an_adapter_is_no_model(key: str, tmp_path: Path) -> None:
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text('{"base_model_name_or_path": "a/base"}')
+    (adapter / "adapter_model.safetensors").write_text("")
+    overrides = f"{key}={adapter} run.name=../evil" + (" judge=model" if key == "judge.path" else "")
+    found = problems(overrides, tmp_path)
+    assert any(
+        line.startswith(f"{key}: {adapter} is an adapter, not a model (its base: a/base); give a model") for line in found
+    )
+    (adapter / "model.safetensors").write_text("")  # a merged model that keeps the adapter's config is one
+    assert not any("is an adapter" in line for line in problems(overrides, tmp_path))
 
 
 @pytest.mark.parametrize("preset", ["", " debug=fast", " debug=one_step"])
@@ -341,10 +359,12 @@ def test_data_without_a_usable_pair_stops_the_run_with_the_reasons(tmp_path: Pat
 
 def test_a_conversation_the_chat_template_refuses_is_named(tmp_path: Path) -> None:
     base = copy_of_base(tmp_path)
-    (base / "chat_template.jinja").write_text("{{ raise_exception('no system role') if messages[0]['role'] == 'system' }}")
-    system = {"role": "system", "content": "red"}
-    rows = [pair_of(3) | {"prompt": [USER]}, pair_of(3) | {"prompt": [system, USER]}]
-    with pytest.raises(DataError, match=r"^data: .*row 2: .*chat template refuses .*no system role.*\(roles: system, user\)"):
+    template = (base / "chat_template.jinja").read_text()
+    twice = "messages|length > 1 and messages[0]['role'] == messages[1]['role']"
+    refusal = "{{ raise_exception('roles must alternate') if " + twice + " }}"
+    (base / "chat_template.jinja").write_text(refusal + template)
+    rows = [pair_of(3) | {"prompt": [USER]}, pair_of(3) | {"prompt": [USER, USER]}]
+    with pytest.raises(DataError, match=r"^data: .*row 2: .*chat template refuses .*must alternate.*\(roles: user, user\)"):
         run_data_stage(rows, tmp_path, f"model.tokenizer={base}")
 
 

@@ -85,6 +85,8 @@ def test_each_published_model_has_its_published_values(
     assert (config.method.tokens.horizon, config.method.tokens.min_probability) == (horizon, least)
     assert (config.method.tokens.rollouts, config.method.tokens.votes, config.method.tokens.size) == (8, 200, 50)
     assert (config.method.rollouts, config.trainer["train_batch_size"], config.data.limit, config.seed) == (8, 32, 100, 42)  # type: ignore[union-attr]
+    assert config.data.prompts == "PKU-Alignment/PKU-SafeRLHF"  # type: ignore[union-attr]
+    assert config.model.save_dtype == "float32"
 
 
 def test_a_model_that_was_not_published_needs_a_rate() -> None:

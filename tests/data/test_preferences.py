@@ -429,9 +429,10 @@ ONE, TWO = (system("s1"), user("q")), (system("s2"), user("q"))
 PAIRS = [Preference(ONE, "a", "x"), Preference(TWO, "b", "x"), Preference(ONE, "c", "y"), Preference(ONE, "a", "z")]
 
 
-def test_sft_has_one_example_for_a_system_prompt_and_prompt_the_first_chosen() -> None:
-    assert list(sft_examples(PAIRS)) == [
-        {"prompt": list(ONE), "completion": [assistant("a")]},
+def test_sft_has_one_example_for_a_system_prompt_and_prompt_the_last_chosen() -> None:
+    pairs = [*PAIRS, Preference(ONE, "d", "z")]
+    assert list(sft_examples(pairs)) == [
+        {"prompt": list(ONE), "completion": [assistant("d")]},
         {"prompt": list(TWO), "completion": [assistant("b")]},
     ]
 

@@ -106,6 +106,7 @@ def sweep(path: Path) -> None:
 FILES: dict[str, Callable[[Path], None]] = {
     "pairs.jsonl": pairs,
     "harmful.json": instructions,
+    "to-train-on.json": instructions,
     "harmless.json": instructions,
     "harmbench.csv": prompts,
     "safe.csv": prompts,

@@ -75,14 +75,12 @@ Key = tuple[frozenset[str], bool]
 
 
 def brute_pairs(candidates: list[tuple[str, Label]], allowed: frozenset[str]) -> dict[tuple[Key, Key], tuple[float, float]]:
-    """(chosen key, rejected key) -> (chosen error, rejected error); a key is (collapsed risks, addressed)."""
-    keys = []
-    for _, label in candidates:
-        collapsed = {r if r in T else OTHER_HARMS for r in label.risks}
-        keys.append((frozenset(collapsed), label.addressed))
+    """(chosen key, rejected key) -> (chosen error, rejected error); a key is (risks, addressed), as judged."""
+    keys = {(label.risks, label.addressed) for _, label in candidates}
     expected = {}
-    for one, other in itertools.permutations(set(keys), 2):
-        low, high = (brute_error(*key, allowed) for key in (one, other))
+    for one, other in itertools.permutations(keys, 2):
+        collapsed = [(frozenset(r if r in T else OTHER_HARMS for r in given), addressed) for given, addressed in (one, other)]
+        low, high = (brute_error(*key, allowed) for key in collapsed)
         if low < high - 1e-9 and low < 3.0 - 1e-9:
             expected[one, other] = (low, high)
     return expected
@@ -110,7 +108,7 @@ def test_make_pairs_equals_brute_force_over_random_candidates() -> None:
         assert found.keys() == expected.keys()
         texts: dict[Label, set[str]] = defaultdict(set)
         for text, label in candidates:
-            texts[label.collapse(T)].add(text)
+            texts[label].add(text)
         for key, pair in found.items():
             assert (pair.chosen_error, pair.rejected_error) == pytest.approx(expected[key])
             assert pair.chosen in texts[pair.chosen_label]
@@ -149,11 +147,11 @@ def test_candidates_of_one_label_are_one_pool_and_each_is_drawn() -> None:
     assert min(drawn.values()) > 150
 
 
-def test_risks_outside_training_share_a_pool_and_are_never_chosen() -> None:
+def test_risks_outside_training_are_pools_of_their_own_that_cost_the_same_and_are_never_chosen() -> None:
+    """Pooled as the judges gave them: collapsed first, `one` and `other` would be one pool and make one pair."""
     assert pairs_of("a b c d", ("one", "x", True), ("other", "y", True), ("both", "x y", True)) == []
-    ((chosen, rejected),) = pairs_of("a b c d", ("one", "x", True), ("other", "y", True), ("good", "a", True))
-    assert chosen == "good"
-    assert rejected in ("one", "other")
+    pairs = pairs_of("a b c d", ("one", "x", True), ("other", "y", True), ("good", "a", True))
+    assert pairs == [("good", "one"), ("good", "other")]
 
 
 # ------------------------------------------------------------------------------------------------------------ safety configs
@@ -170,7 +168,7 @@ def test_each_mode_draws_exactly_the_configs_the_paper_describes(prompt_risks: f
     assert draws("safe", prompt_risks) == {frozenset()}
     assert draws("superset", prompt_risks) == {a for a in everything if prompt_risks <= a}
     without = {a for a in everything if not prompt_risks <= a}
-    assert draws("not_superset", prompt_risks) == (without if prompt_risks else {None})
+    assert draws("not_superset", prompt_risks) == (without or {frozenset()})
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -248,6 +246,8 @@ def test_every_label_comes_back_from_its_string() -> None:
         ("-Illegal Drug-Related Activities and Substance Abuse-", [cosa.DRUGS]),  # a hyphen inside the name
         ("-Violence-Illegal Drug-Related Activities and Substance Abuse-Privacy Violations-",
          [cosa.VIOLENCE, cosa.DRUGS, cosa.PRIVACY]),
+        ("-Illegal Drug_Related Activities and Substance Abuse-Violence-", [cosa.DRUGS, cosa.VIOLENCE]),
+        ("-Illegal Drug/Related Activities and Substance Abuse-", [cosa.DRUGS]),
         ("-Other Harms-Violence-", [cosa.VIOLENCE, OTHER_HARMS]),
         ("-Illegal Drug_Related Activities and Substance Abuse-Violence-", [cosa.DRUGS, cosa.VIOLENCE]),
         ("Violence.Weapons_Explosives_Arson_and_Illegal_Firearm_Transactions", [cosa.VIOLENCE, cosa.WEAPONS]),

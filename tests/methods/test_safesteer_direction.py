@@ -162,7 +162,7 @@ def test_a_given_text_that_is_not_one_known_token_is_refused_with_how_it_is_cut(
 def test_candidates_are_what_a_reply_begins_with_in_the_tokenizer_at_hand(public_data: Path, name: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(public_data / "tokenizers" / name)
     candidates = candidate_tokens(tokenizer)
-    prompt = prompt_tokens(tokenizer, chat_of("How?"))
+    (prompt,) = prompt_tokens(tokenizer, [chat_of("How?")])
     for reply in ("I cannot", "I'm sorry", "As an AI", "Sorry, but", "Unfortunately"):
         whole = tokenizer.apply_chat_template(chat_of("How?"), add_generation_prompt=True, tokenize=False) + reply
         assert tokenizer(whole, add_special_tokens=False)["input_ids"][len(prompt)] in candidates, reply
@@ -177,7 +177,7 @@ def test_template_positions_are_the_tokens_after_the_instruction(public_data: Pa
         (public_data / "tokenizers" / "minimind", ["<|im_end|>", "\u010a", "<|im_start|>"]),
     ):
         tokenizer = AutoTokenizer.from_pretrained(path)
-        ids = prompt_tokens(tokenizer, chat_of("Why is the sky blue"))[-template_positions(tokenizer) :]
+        ids = prompt_tokens(tokenizer, [chat_of("Why is the sky blue")])[0][-template_positions(tokenizer) :]
         assert tokenizer.convert_ids_to_tokens(ids)[: len(expected)] == expected
 
 
@@ -185,7 +185,7 @@ def test_a_token_that_merges_an_instruction_with_the_template_is_not_counted(pub
     """After this template's full stop, minimind's tokenizer makes `..` one token, and leaves other endings alone."""
     tokenizer = AutoTokenizer.from_pretrained(public_data / "tokenizers" / "minimind")
     tokenizer.chat_template = "{{ messages[0]['content'] }}.<|im_start|>"
-    merged, alone = (prompt_tokens(tokenizer, chat_of(text)) for text in ("a.", "a"))
+    merged, alone = prompt_tokens(tokenizer, [chat_of(text) for text in ("a.", "a")])
     assert [tokenizer.convert_ids_to_tokens(ids[-2]) for ids in (merged, alone)] == ["..", "."]
     assert template_positions(tokenizer) == 1
 
@@ -198,7 +198,7 @@ def test_candidate_directions_are_differences_of_means_whatever_the_batch() -> N
     def mean(texts: Sequence[str]) -> Tensor:
         rows = []
         for text in texts:  # one by one, without padding
-            ids = torch.tensor([prompt_tokens(tokenizer, chat_of(text))])
+            ids = torch.tensor(prompt_tokens(tokenizer, [chat_of(text)]))
             with torch.no_grad():
                 states = model(input_ids=ids, output_hidden_states=True).hidden_states[:-1]
             rows.append(torch.stack([state[0, -2:].double() for state in states], 1))  # (P, L, H)

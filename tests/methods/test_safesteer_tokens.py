@@ -40,12 +40,12 @@ def random_chunk(batch: int = 7, steps: int = 5, seed: int = 0) -> Chunk:
     return teacher, base, torch.rand(batch, steps, generator=generator) < 0.7
 
 
-def chosen(vote: Vote, size: int = 10, min_probability: float = 0.0) -> SafetyTokens:
-    return vote.select(Names(), "base", min_probability, size)
+def chosen(vote: Vote, size: int = 10) -> SafetyTokens:
+    return vote.select(Names(), "base", size)
 
 
-def vote_of(*chunks: Chunk, votes: int = 8) -> Vote:
-    vote = Vote(V, SPECIAL, votes)
+def vote_of(*chunks: Chunk, votes: int = 8, min_probability: float = 0.0) -> Vote:
+    vote = Vote(V, SPECIAL, votes, min_probability)
     for chunk in chunks:
         vote.add(*chunk)
     return vote
@@ -75,22 +75,23 @@ def brute_force(chunk: Chunk, votes: int, size: int, min_probability: float) -> 
             steps += 1
             p_teacher = torch.exp(teacher[b, t]) / torch.exp(teacher[b, t]).sum()
             p_base = torch.exp(base[b, t]) / torch.exp(base[b, t]).sum()
-            delta = {v: float(torch.log(p_teacher[v]) - torch.log(p_base[v])) for v in range(V) if v not in SPECIAL}
+            may = [v for v in range(V) if v not in SPECIAL and float(p_teacher[v]) >= min_probability]
+            delta = {v: float(torch.log(p_teacher[v]) - torch.log(p_base[v])) for v in may}
             for v in sorted(delta, key=lambda v: -delta[v])[:votes]:
                 count[v] += 1
             for v in range(V):
                 mass[v] += float(p_teacher[v])
-    left = [v for v in range(V) if count[v] and mass[v] / steps >= min_probability]
+    left = [v for v in range(V) if count[v]]
     left.sort(key=lambda v: (-count[v], -mass[v] / steps, v))
     return [(v, count[v], mass[v] / steps) for v in left[:size]]
 
 
-@pytest.mark.parametrize(("votes", "size", "min_probability"), [(8, 10, 0.0), (8, 10, 0.02), (1, 50, 0.0), (57, 57, 0.0)])
+@pytest.mark.parametrize(("votes", "size", "min_probability"), [(8, 10, 0.0), (8, 10, 0.02), (1, 50, 0.0), (57, 57, 0.01)])
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_vote_is_that_of_the_paper(votes: int, size: int, min_probability: float, seed: int) -> None:
     chunk = random_chunk(seed=seed)
     expected = brute_force(chunk, votes, size, min_probability)
-    result = chosen(vote_of(chunk, votes=votes), size, min_probability)
+    result = chosen(vote_of(chunk, votes=votes, min_probability=min_probability), size)
     assert [(v, n) for v, n, _ in expected] == list(zip(result.ids, result.votes, strict=True))
     assert result.mean_probability == pytest.approx([p for *_, p in expected], rel=1e-12)
     assert result.texts == [f"<{v}>" for v in result.ids]
@@ -151,17 +152,17 @@ def test_a_vocabulary_smaller_than_the_number_of_votes_gives_each_ordinary_token
     assert set(result.votes) == {1}
 
 
-def test_an_improbable_token_is_left_out_and_its_places_are_not_given_to_others() -> None:
-    # 7 rises most, from next to nothing; it has one of the two places.
+def test_an_improbable_token_is_left_out_before_the_vote_so_that_its_place_goes_to_another() -> None:
+    # 7 rises most, from next to nothing.
     step = one_step({7: 1e-9, 5: 0.5, 6: 0.1}, {7: 1e-15})
-    assert chosen(vote_of(step, votes=2), min_probability=0.0).ids == [5, 7]
-    assert chosen(vote_of(step, votes=2), min_probability=1e-8).ids == [5]
+    assert chosen(vote_of(step, votes=2)).ids == [5, 7]
+    assert chosen(vote_of(step, votes=2, min_probability=1e-8)).ids == [5, 6]
 
 
-def test_a_token_is_improbable_by_its_mean_over_all_valid_steps() -> None:
-    steps = [one_step({5: 0.3, 6: 0.02}), one_step({5: 0.3, 6: 1e-6}), one_step({5: 0.3, 6: 1e-6})]
-    assert 6 in chosen(vote_of(*steps, votes=2), min_probability=0.006).ids  # mean 0.00667
-    assert 6 not in chosen(vote_of(*steps, votes=2), min_probability=0.007).ids
+def test_whether_a_token_is_improbable_is_asked_at_each_step() -> None:
+    steps = [one_step({5: 0.3, 6: 0.02}), one_step({5: 0.3, 6: 0.001}), one_step({5: 0.3, 6: 0.001})]
+    result = chosen(vote_of(*steps, votes=2, min_probability=0.015))
+    assert dict(zip(result.ids, result.votes, strict=True))[6] == 1
 
 
 def test_ties_go_to_the_more_probable_token_and_then_to_the_smaller_id() -> None:
@@ -175,9 +176,9 @@ def test_a_token_without_a_vote_is_never_chosen() -> None:
 
 
 def test_no_token_left_fails_with_the_numbers() -> None:
-    with pytest.raises(StageFailed, match=r"1 valid steps voted for 8 tokens, .* probability of 0\.9 \(the highest is 0\.5\)"):
-        chosen(vote_of(one_step({5: 0.5})), min_probability=0.9)
-    with pytest.raises(StageFailed, match="0 valid steps voted for 0 tokens"):
+    with pytest.raises(StageFailed, match=r"in 1 valid steps the teacher gave no .* probability of 0\.9\. Lower"):
+        chosen(vote_of(one_step({5: 0.5}), min_probability=0.9))
+    with pytest.raises(StageFailed, match="in 0 valid steps"):
         chosen(vote_of())
 
 
@@ -227,8 +228,8 @@ def test_a_damaged_file_is_refused(damage: Callable[[Path], object], tmp_path: P
 PROMPTS = [[5, 6, 7], [8, 9, 10, 11, 12, 13], [14], [20, 21, 22, 23], [30, 31]]
 H = 4
 SETTINGS: dict[str, Any] = {
-    "rollouts": 3, "horizon": H, "votes": 8, "batch_size": 4, "sampled_from": "teacher", "stop_tokens": [STOP],
-    "special_tokens": SPECIAL, "pad_token": PAD, "seed": 0, "rank": 0, "world_size": 1,
+    "rollouts": 3, "horizon": H, "votes": 8, "min_probability": 0.0, "batch_size": 4, "sampled_from": "teacher",
+    "stop_tokens": [STOP], "special_tokens": SPECIAL, "pad_token": PAD, "seed": 0, "rank": 0, "world_size": 1,
 }  # fmt: skip
 
 
@@ -384,8 +385,9 @@ def test_a_sandbox_teacher_that_leans_to_refusing_votes_for_the_words_of_the_ref
     settings = SETTINGS | {
         "stop_tokens": [tokenizer.eos_token_id], "special_tokens": special_tokens(tokenizer),
         "pad_token": tokenizer.pad_token_id, "batch_size": 64, "votes": 20,
+        "min_probability": 1e-8,
     }  # fmt: skip
-    tokens = collect(model, steering(model, bias), prompts, prompts, **settings).select(tokenizer, "base", 1e-8, size=20)
+    tokens = collect(model, steering(model, bias), prompts, prompts, **settings).select(tokenizer, "base", size=20)
     assert set(REFUSAL.split()) == set(tokens.texts[: len(set(words))])
     assert len(tokens.ids) == 20
     assert not {*tokens.ids} & {*tokenizer.all_special_ids}

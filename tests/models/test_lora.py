@@ -56,4 +56,5 @@ def test_dora_with_ranks_of_its_own_for_some_modules_is_trained_and_merged(tmp_p
     with torch.no_grad():
         expected, found, before = kept(ids).logits, merged(ids).logits, base(ids).logits
     assert torch.allclose(found, expected, atol=1e-4)
+    assert merged.config.tie_word_embeddings, "the adapter left the embeddings alone"
     assert (found - before).abs().max() > 1e-2, "nothing was trained, so nothing is compared"

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from trainer.config.arguments import argument_problems
 from trainer.config.lora import lora_problems
-from trainer.config.paths import looks_local, missing_path
+from trainer.config.paths import adapter_problem, looks_local, missing_path
+from trainer.config.positions import too_long
 from trainer.config.quantization import quantization_problems
 from trainer.config.run import RunConfig
 from trainer.config.shipped import SHIPPED
@@ -73,7 +74,7 @@ def _model_problems(config: RunConfig, base_dir: Path) -> list[str]:
         if model.tokenizer is None:
             problems.append("model.tokenizer: fresh weights come without one; give a tokenizer directory or hub name.")
     if model.path is not None and model.path not in SHIPPED:
-        problems += missing_path("model.path", str(model.path), base_dir)
+        problems += missing_path("model.path", model.path, base_dir) or adapter_problem("model.path", model.path, base_dir)
     if model.revision is not None and (model.path is None or model.path in SHIPPED or looks_local(model.path)):
         problems.append("model.revision: only models of the hub have revisions; remove it, or give a hub name as model.path.")
     if model.tokenizer is not None:
@@ -88,6 +89,8 @@ def _model_problems(config: RunConfig, base_dir: Path) -> list[str]:
     problems += quantization_problems(config)
     for training in config.training:
         fields = stage_fields(config, training)
+        if isinstance(length := fields.get("max_length"), int):
+            problems += too_long(f"{training.stage}: max_length", length, model, base_dir)
         if fields.get("fp16"):
             problems.append(f"{training.stage}: fp16 is not supported here; use bf16=true with model.dtype=bfloat16, or fp32.")
         if fields.get("bf16") is not None and bool(fields["bf16"]) != (model.dtype == "bfloat16"):

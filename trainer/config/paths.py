@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from pathlib import Path
 
 from trainer.suggest import did_you_mean
+
+ADAPTER_CONFIG = "adapter_config.json"  # PEFT's
 
 _HUB_NAME = re.compile(r"^[\w.-]+(/[\w.-]+(:[\w.-]+)?)?$")  # of a dataset, with the subset behind a colon
 _FILES = re.compile(r"\.(jsonl?|csv|tsv|parquet|arrow|txt|gz|zst|zip|safetensors|bin|pt|pth|gguf)$", re.IGNORECASE)
@@ -34,6 +37,21 @@ def _nearly(path: Path) -> list[str]:
 
 def _ends_as_a_file(name: str, stem: str) -> bool:
     return name.startswith(f"{stem}.") and bool(_FILES.search(name))
+
+
+def adapter_problem(key: str, path: str, base_dir: Path) -> list[str]:
+    """The problem with a key that names a model where a directory holds an adapter alone; none for hub names."""
+    directory = base_dir / Path(path).expanduser()
+    if not (directory / ADAPTER_CONFIG).exists() or any(directory.glob("model*.safetensors")):
+        return []
+    try:
+        base = json.loads((directory / ADAPTER_CONFIG).read_text()).get("base_model_name_or_path")
+    except (ValueError, AttributeError):
+        base = None
+    return [
+        f"{key}: {path} is an adapter, not a model (its base: {base or 'unknown'}); give a model with the adapter merged "
+        "into it, such as the directory `model` beside the adapter of a run of ours."
+    ]
 
 
 def missing_path(key: str, path: str, base_dir: Path) -> list[str]:

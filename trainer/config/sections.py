@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from datetime import date
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from trainer.config.section import section
 
 Gpu = Literal["L40S-48GB", "A100-40GB", "A100-80GB", "H100-80GB", "H200-141GB", "B200-180GB"]
+
+
+def _day(text: str) -> str:
+    date.fromisoformat(text)
+    return text
 
 
 @section
@@ -41,10 +47,13 @@ class ModelSection:
     tokenizer: a local directory or hub name; default: the one in `path`.
     revision: of the hub model in `path`: a branch, a tag or a commit; null is the newest.
     dtype: the dtype that weights are loaded and trained in.
+    save_dtype: the dtype that trained weights are saved and evaluated in; null is `dtype`. bfloat16 loses small updates.
     lora: train a LoRA adapter instead of all weights: fields of `peft.LoraConfig` (see config/lora.py).
     quantization: load the base in 4 or 8 bits: fields of `transformers.BitsAndBytesConfig`; needs lora and a GPU.
     trust_remote_code: run Python code that comes with the model. Off unless you set it.
     chat_template_kwargs: variables for the chat template, such as enable_thinking: false for Qwen3.
+    template_date: the day that a chat template is told when it asks for today's (Llama 3.1 and later), so that a run means the
+        same tomorrow; the default is those models' own.
     shape: fields of a transformers config, `model_type` among them, as published with a hub model: for `plan`, where
         the model is not on this machine. Nothing else reads it.
     """
@@ -54,12 +63,14 @@ class ModelSection:
     shape: dict[str, Any] | None = None
     tokenizer: str | None = None
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    save_dtype: Literal["float32", "bfloat16"] | None = None
     attn_implementation: str = "sdpa"
     revision: str | None = None
     lora: dict[str, Any] | None = None
     quantization: dict[str, Any] | None = None
     trust_remote_code: bool = False
     chat_template_kwargs: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    template_date: Annotated[str, AfterValidator(_day)] = "2024-07-26"
 
 
 @section

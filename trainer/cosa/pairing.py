@@ -56,17 +56,18 @@ def make_pairs(
 ) -> list[Pair]:
     """Every usable pair for one prompt under one config.
 
-    Candidates that share a (collapsed) label are pooled. For every unordered pair of distinct labels the
-    lower error is chosen; ties and pairs whose chosen error is at least 3 are skipped; one response is
-    drawn at random from each pool.
+    Candidates that share a label are pooled, as the judges gave it. For every unordered pair of distinct labels the
+    lower error is chosen, where risks outside T count as one; ties and pairs whose chosen error is at least 3 are
+    skipped; one response is drawn at random from each pool.
     """
     pools: dict[Label, list[str]] = defaultdict(list)
     for text, label in candidates:
-        pools[label.collapse(trained_on)].append(text)
+        pools[label].append(text)
+    errors = {label: error_score(label.collapse(trained_on), allowed) for label in pools}
     pairs = []
     for first, second in itertools.combinations(pools, 2):
-        better, worse = sorted((first, second), key=lambda label: error_score(label, allowed))
-        low, high = error_score(better, allowed), error_score(worse, allowed)
+        better, worse = sorted((first, second), key=errors.__getitem__)
+        low, high = errors[better], errors[worse]
         if low == high or low >= MAX_CHOSEN_ERROR:
             continue
         pairs.append(Pair(rng.choice(pools[better]), rng.choice(pools[worse]), better, worse, low, high))

@@ -71,11 +71,10 @@ def sample_allowed(
     """Draw the allowed set A for a prompt with risks J (paper, section 4.1).
 
     `exact_match`: A = J. `superset`: J plus 0..|T\\J| extras. `safe`: {}. `not_superset`: a strict subset
-    of J plus 0..|T\\J| extras.
+    of J plus 0..|T\\J| extras; {} for a prompt without risks, as in the authors' code.
 
     Returns:
-        A, or None where the mode does not exist for this prompt: a risk outside T was asked for (the
-        paper skips such prompts), or `not_superset` of a prompt without risks.
+        A, or None where a risk outside T was asked for: the paper skips such prompts.
     """
     if not prompt_risks <= set(trained_on):
         return None
@@ -83,11 +82,9 @@ def sample_allowed(
     extras = frozenset(rng.sample(others, rng.randint(0, len(others))))
     if mode == "exact_match":
         return prompt_risks
-    if mode == "safe":
+    if mode == "safe" or (mode == "not_superset" and not prompt_risks):
         return frozenset()
     if mode == "superset":
         return prompt_risks | extras
-    if not prompt_risks:
-        return None
     kept = rng.sample(sorted(prompt_risks), rng.randint(0, len(prompt_risks) - 1))
     return frozenset(kept) | extras

@@ -38,13 +38,11 @@ class Preferences:
 
 
 def sft_examples(pairs: Iterable[Preference]) -> Iterator[dict[str, list[Message]]]:
-    """One example per distinct prompt (system prompt included): the first chosen reply, in TRL's prompt-completion form."""
-    seen: set[tuple[tuple[str, str], ...]] = set()
-    for pair in pairs:
-        key = tuple((m["role"], m["content"]) for m in pair.prompt)
-        if key not in seen:
-            seen.add(key)
-            yield {"prompt": list(pair.prompt), "completion": [{"role": "assistant", "content": pair.chosen}]}
+    """One example per distinct prompt (system prompt included): the last chosen reply, as CoSAlign's authors have it, in TRL's
+    prompt-completion form."""
+    last = {tuple((m["role"], m["content"]) for m in pair.prompt): pair for pair in pairs}
+    for pair in last.values():
+        yield {"prompt": list(pair.prompt), "completion": [{"role": "assistant", "content": pair.chosen}]}
 
 
 def dpo_examples(pairs: Iterable[Preference]) -> Iterator[dict[str, list[Message]]]:

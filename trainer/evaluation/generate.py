@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,9 @@ from tqdm import tqdm
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from trainer.config.sections import GenerationSection
-from trainer.errors import ArtifactError
+from trainer.errors import ArtifactError, ConfigError
 from trainer.items import Message
+from trainer.models.template import stop_tokens
 from trainer.record import fingerprint_of
 
 
@@ -81,36 +83,49 @@ def generate_share(
 
 
 def complete(
-    chats: Sequence[Sequence[Message]], model: Any, tokenizer: Any, max_new_tokens: int, batch_size: int
+    chats: Sequence[Sequence[Message]],
+    model: Any,
+    tokenizer: Any,
+    max_new_tokens: int,
+    batch_size: int,
+    template: str | None = None,
 ) -> Iterator[list[tuple[int, str]]]:
     """Greedy replies, batch by batch, as (index of the chat, text).
 
     Prompts are sorted by length, longest first, so that a batch has little padding.
 
+    Args:
+        template: the chat template, where it is not the tokenizer's.
+
     Raises:
         ArtifactError: the model's logits are not finite, so that its replies would be nothing but the first token of all.
+        ConfigError: a prompt fills all positions of the model.
     """
-    tokenizer.padding_side = "left"
-    prompts = [tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False) for chat in chats]
+    if not chats:
+        return
+    rendered = tokenizer.apply_chat_template(list(chats), chat_template=template, add_generation_prompt=True, return_dict=True)
+    prompts = rendered["input_ids"]
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
+    stops = stop_tokens(model, tokenizer)
     model.eval()
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
-        inputs = tokenizer([prompts[i] for i in batch], return_tensors="pt", padding=True, add_special_tokens=False)
-        inputs.pop("token_type_ids", None)
+        inputs = tokenizer.pad({"input_ids": [prompts[i] for i in batch]}, padding_side="left", return_tensors="pt")
+        width = inputs["input_ids"].shape[1]
         with torch.inference_mode():
             output = model.generate(
                 **inputs.to(model.device),
-                max_new_tokens=max_new_tokens,
+                max_new_tokens=min(max_new_tokens, _room(model, width)),
                 do_sample=False,
                 temperature=None,
                 top_p=None,
                 top_k=None,
                 pad_token_id=tokenizer.pad_token_id,
-                eos_token_id=stop_tokens(model, tokenizer),
+                eos_token_id=stops,
                 logits_processor=LogitsProcessorList([_FiniteLogits()]),
             )
-        texts = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        replies = [_before(row, stops) for row in output[:, width:].tolist()]
+        texts = tokenizer.batch_decode(replies, skip_special_tokens=True)
         yield [(index, text.strip()) for index, text in zip(batch, texts, strict=True)]
 
 
@@ -124,8 +139,22 @@ class _FiniteLogits(LogitsProcessor):
         return scores
 
 
-def stop_tokens(model: Any, tokenizer: Any) -> list[int]:
-    """The model's own end tokens and the tokenizer's: chat models end a turn with either."""
-    own = model.generation_config.eos_token_id
-    ids = {tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])}
-    return sorted(i for i in ids if i is not None)
+def _room(model: Any, width: int) -> int:
+    """How many tokens still have a position after a prompt of `width` tokens.
+
+    Raises:
+        ConfigError: none.
+    """
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if positions is None:
+        return sys.maxsize
+    if width >= positions:
+        raise ConfigError(
+            f"model: a prompt of {width} tokens leaves no room for a reply in the model's {positions} positions; "
+            "take the prompt out, or use a model with more positions."
+        )
+    return int(positions) - width
+
+
+def _before(tokens: list[int], stops: Sequence[int]) -> list[int]:
+    return tokens[: next((place for place, token in enumerate(tokens) if token in stops), len(tokens))]

@@ -106,14 +106,14 @@ class _Models:
         """The model that a contender's weights are, and its tokenizer."""
         config, run_dir = self.context.config, self.context.run_dir
         path = base_model_path(config, run_dir)
-        if trained := weights in self._trained:
+        if weights in self._trained:
             path, self._base = str(run_dir / weights / MODEL_DIR), None  # the base makes room
-        tokenizer = load_tokenizer(config.model, path)
-        model = load_model(config.model, path).to(device_of_rank()) if self._base is None else self._base
-        if trained:
-            yield model, tokenizer
+            trained = load_model(config.model, path, config.model.save_dtype).to(device_of_rank())
+            yield trained, load_tokenizer(config.model, path)
             return
-        self._base = model
+        tokenizer = load_tokenizer(config.model, path)
+        if self._base is None:
+            self._base = load_model(config.model, path).to(device_of_rank())
         with self._made_of_base(weights, path, tokenizer) as made:
             yield made, tokenizer
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +14,49 @@ from trainer.config.sections import ModelSection
 from trainer.errors import ArtifactError, ConfigError
 from trainer.models.finite import ruined
 from trainer.models.local_copy import local_copy
+from trainer.models.save import save_model
+from trainer.models.template import prepare
 
 
 def load_tokenizer(model: ModelSection, path: str) -> Any:
-    """The tokenizer of `model.tokenizer`, or of the model at `path`, ready for chat prompts and padding. The variables of
-    `model.chat_template_kwargs` are set at the head of its template, so that nothing can render a chat without them.
+    """The tokenizer of `model.tokenizer`, or of the model at `path`, ready for chat prompts and padding; see `prepare` for what
+    is fixed in its chat template.
 
     Raises:
-        ConfigError: there is no tokenizer, or it has no chat template.
+        ConfigError: there is no tokenizer, it has no usable chat template, or it has tokens that the model does not know.
     """
     source = model.tokenizer or path
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=model.trust_remote_code)
     except (OSError, ValueError) as error:
         raise ConfigError(f"model.tokenizer: {source} holds no tokenizer that transformers can load: {error}") from error
-    if tokenizer.chat_template is None:
-        raise ConfigError(
-            f"model.tokenizer: {source} has no chat template, and prompts are chats; "
-            "use an instruct model's tokenizer or add a chat_template to its tokenizer_config.json."
-        )
-    fixed = "".join(f"{{%- set {name} = {json.dumps(value)} -%}}" for name, value in model.chat_template_kwargs.items())
-    if not tokenizer.chat_template.startswith(fixed):  # a model of ours is saved with them
-        tokenizer.chat_template = fixed + tokenizer.chat_template
+    prepare(tokenizer, source, model.chat_template_kwargs, model.template_date)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+    try:
+        config = AutoConfig.from_pretrained(path, trust_remote_code=model.trust_remote_code)
+    except (OSError, ValueError, StrictDataclassError):
+        return tokenizer  # a tokenizer alone; of a model that cannot be loaded `load_model` says more
+    _refuse_unknown_tokens(tokenizer, source, config, f"the model at {path}")
     return tokenizer
+
+
+def _refuse_unknown_tokens(tokenizer: Any, source: str, config: Any, owner: str) -> None:
+    """Raises: ConfigError: a token that can occur in a chat has no row in the model's embedding."""
+    size = config.get_text_config().vocab_size
+    named = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id}
+    never = {  # Gemma 3's text models, say, have a token for pictures
+        token
+        for token, added in tokenizer.added_tokens_decoder.items()
+        if added.special and token not in named and added.content not in tokenizer.chat_template
+    }
+    highest = max(set(tokenizer.get_vocab().values()) - never)
+    if highest >= size:
+        raise ConfigError(
+            f"model.tokenizer: {source} has tokens up to id {highest}, such as "
+            f"{tokenizer.convert_ids_to_tokens(highest)!r}, and {owner} has embeddings for {size} tokens; use the "
+            "tokenizer that the model was made with, or a model with room for it."
+        )
 
 
 def load_model(model: ModelSection, path: str, dtype: str | None = None, scratch: str | None = None) -> Any:
@@ -68,6 +85,8 @@ def load_model(model: ModelSection, path: str, dtype: str | None = None, scratch
             "Check model.path and model.attn_implementation; if the file was cut short, copy it again."
         ) from error
     weights, report = loaded
+    if getattr(weights, "_hf_peft_config_loaded", False):  # transformers has put it onto its base
+        raise ConfigError(f"{path} is an adapter, not a model; give a model with the adapter merged into it.")
     if missing := sorted(report["missing_keys"]):  # transformers would fill them with random numbers and go on
         raise ArtifactError(
             f"model at {path} cannot be loaded: {len(missing)} weights are missing ({', '.join(missing[:3])}); copy it again."
@@ -106,9 +125,9 @@ def write_fresh_model(model: ModelSection, out: Path, seed: int) -> None:
                 **shape,
             },
         )
+        _refuse_unknown_tokens(tokenizer, model.tokenizer, config, "model.random_init")
         torch.manual_seed(seed)
         fresh = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, model.dtype))
     except (ValueError, TypeError, RuntimeError, StrictDataclassError) as error:
         raise ConfigError(f"model.random_init: transformers does not accept this shape: {error}") from error
-    fresh.save_pretrained(out)
-    tokenizer.save_pretrained(out)
+    save_model(fresh, tokenizer, out)

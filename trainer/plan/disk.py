@@ -52,7 +52,8 @@ def disk_of(config: RunConfig, training: Training, shape: Shape, layout: Layout,
         checkpoint = (whole + 4 + states) * trained
     else:
         checkpoint = (2 * b + 4 + states) * trained
-    return Disk(float(checkpoint), _kept(config, training, steps), float(b * shape.parameters))
+    saved = 2 if (config.model.save_dtype or config.model.dtype) == "bfloat16" else 4
+    return Disk(float(checkpoint), _kept(config, training, steps), float(saved * shape.parameters))
 
 
 def _kept(config: RunConfig, training: Training, steps: int | None) -> int:

@@ -55,7 +55,8 @@ def candidates(request: Request, rng: random.Random) -> list[tuple[str, Label]]:
     modes: tuple[Mode, ...] = ("superset",) * 4 + ("not_superset",) * 4
     for mode in modes:
         allowed = sample_allowed(mode, request.risks, SANDBOX_TAXONOMY.trained_on, rng)
-        texts.append(_permissive_answer(request, allowed or frozenset(), rng))
+        assert allowed is not None  # the risks of a training request are all among those trained on
+        texts.append(_permissive_answer(request, allowed, rng))
     judged = [judge(request, text) for text in texts]
     return [(text, Label(j.risks, j.addressed)) for text, j in zip(texts, judged, strict=True)]
 

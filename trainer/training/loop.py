@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 from transformers import PrinterCallback, TrainerCallback
 
 from trainer.checkpoints.start import Start, read_start
@@ -19,7 +18,6 @@ from trainer.config.zero import deepspeed_json
 from trainer.errors import ConfigError, Interrupted
 from trainer.models.load import load_model
 from trainer.pipeline.context import StageContext
-from trainer.pipeline.places import MODEL_DIR
 from trainer.stopping import stop_request
 from trainer.tracking.tracker import Tracker
 from trainer.training.callbacks.metrics import MetricsCallback
@@ -30,6 +28,7 @@ from trainer.training.callbacks.stop_together import StopTogetherCallback
 from trainer.training.examples import vouch_for_examples
 from trainer.training.loss_guard import LossGuard
 from trainer.training.ruin import RuinCallback
+from trainer.training.save import save_trained
 from trainer.training.watchdog import WatchdogCallback
 
 
@@ -85,7 +84,7 @@ def peft_config(context: StageContext) -> Any:
 
 def train_and_save(context: StageContext, trainer: Any, tokenizer: Any, base_path: str) -> list[Path]:
     """Train, and save a model that transformers loads. Arguments, returns and raises: see `train`."""
-    return train(context, trainer, tokenizer, lambda: _save(context, trainer, tokenizer, base_path))
+    return train(context, trainer, tokenizer, lambda: save_trained(context, trainer, tokenizer, base_path))
 
 
 def train(context: StageContext, trainer: Any, tokenizer: Any, save: Callable[[], list[Path]]) -> list[Path]:
@@ -165,24 +164,3 @@ def _add_callbacks(
 class _SeparateStepCounts(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, optimizer: Any = None, **kwargs: Any) -> None:
         separate_step_counts(optimizer)
-
-
-def _save(context: StageContext, trainer: Any, tokenizer: Any, base_path: str) -> list[Path]:
-    """All weights in one place: gathered from the ranks, a LoRA adapter merged into its base and kept beside it."""
-    target = context.stage_dir / MODEL_DIR
-    if context.training.lora is None:
-        trainer.save_model(str(target))
-    else:
-        adapter = context.stage_dir / "adapter"
-        trainer.save_model(str(adapter))
-        if context.is_main:
-            from transformers.integrations.deepspeed import unset_hf_deepspeed_config
-
-            unset_hf_deepspeed_config()  # under ZeRO-3 the base would load as shards
-            merged = PeftModel.from_pretrained(load_model(context.config.model, base_path), str(adapter))
-            merged.merge_and_unload().save_pretrained(target)
-    if not context.is_main:
-        return []
-    tokenizer.save_pretrained(target)
-    (target / "training_args.bin").unlink(missing_ok=True)  # a pickle: safetensors and JSON only
-    return sorted(p for p in target.iterdir() if p.is_file())

@@ -40,7 +40,8 @@ def encode(tokenizer: Any, rows: Sequence[Labelled]) -> list[Example]:
         prompts = tokenizer.apply_chat_template(chats, add_generation_prompt=True, return_dict=True)["input_ids"]
     except (TemplateError, ValueError) as error:
         raise DataError(f"data: the tokenizer's chat template refuses a prompt of one user turn: {error}") from error
-    responses = tokenizer([row.response or "" for row in rows], add_special_tokens=False)["input_ids"]
+    said = [row.response or "" for row in rows]
+    responses = tokenizer(said, add_special_tokens=False, split_special_tokens=True)["input_ids"]  # no text ends the turn
     examples = []
     for row, prompt, response in zip(rows, prompts, responses, strict=True):
         ids = [*prompt, *response]

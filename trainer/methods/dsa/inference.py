@@ -71,6 +71,10 @@ class OnBase:
         return device
 
     @property
+    def config(self) -> Any:
+        return self.base.config
+
+    @property
     def generation_config(self) -> GenerationConfig:
         return self.base.generation_config
 

@@ -16,7 +16,7 @@ from trainer.methods.safegene.stage_measure import aligned_path, read_answers
 from trainer.models.load import load_model, load_tokenizer
 from trainer.models.low_rank import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_adapter
 from trainer.pipeline.context import StageContext
-from trainer.training.loop import peft_config, train, training_arguments
+from trainer.training.loop import load_trained, peft_config, train, training_arguments
 
 ADAPTER = "adapter"
 
@@ -35,7 +35,7 @@ def run(context: StageContext) -> list[Path]:
     from_degraded = context.stage.name == GENE
     second = from_degraded and method.degrade.lora is None
     trainer = DistillingTrainer(
-        model=get_peft_model(load_model(config.model, source, scratch=scratch), peft_config(context)),
+        model=get_peft_model(load_trained(context, source), peft_config(context)),
         args=args,
         train_dataset=encode(tokenizer, read_answers(run_dir), None),
         processing_class=tokenizer,

@@ -9,9 +9,10 @@ from trl import SFTTrainer
 
 from trainer.methods.safegene.names import MEASURE
 from trainer.methods.safegene.salora import BASES, SaloraTrainer
-from trainer.models.load import load_model, load_tokenizer
+from trainer.models.load import load_tokenizer
 from trainer.pipeline.context import StageContext
-from trainer.training.loop import load_examples, peft_config, train_and_save, training_arguments
+from trainer.training.examples import load_examples
+from trainer.training.loop import load_trained, peft_config, train_and_save, training_arguments
 
 
 def run(context: StageContext) -> list[Path]:
@@ -20,9 +21,9 @@ def run(context: StageContext) -> list[Path]:
     source = context.base_model
     tokenizer = load_tokenizer(config.model, source)
     given: dict[str, Any] = {
-        "model": load_model(config.model, source, scratch=config.launcher.scratch_directory),
+        "model": load_trained(context, source),
         "args": args,
-        "train_dataset": load_examples(context.run_dir / "data" / context.stage.name),
+        "train_dataset": load_examples(context, context.run_dir / "data" / context.stage.name),
         "processing_class": tokenizer,
         "peft_config": peft_config(context),
     }

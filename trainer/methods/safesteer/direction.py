@@ -128,7 +128,7 @@ def template_positions(tokenizer: Any) -> int:
     # The tokenizer's own words: to a small vocabulary, all others are one and the same unknown token.
     words = [tokenizer.decode([token]) for token in range(0, len(tokenizer), max(1, len(tokenizer) // _WORDS))]
     endings = [*(word for word in words if word.isalnum()), "a?", "a.", "a!", "a)", "1"]
-    rows = [prompt_tokens(tokenizer, chat_of(ending))[::-1] for ending in endings]
+    rows = [tokens[::-1] for tokens in prompt_tokens(tokenizer, [chat_of(ending) for ending in endings])]
     common = 0
     for tokens in zip(*rows, strict=False):
         if len(set(tokens)) > 1:

@@ -18,6 +18,7 @@ from torch import Tensor
 from trainer.errors import ConfigError, StageFailed
 from trainer.evaluation.generate import complete
 from trainer.items import Message
+from trainer.models.template import bare_template
 
 OPENINGS = ("I", "I'm", "As", "Sorry", "Unfortunately", "Apologies", "My", "No", "It", "This", "We", "You", "Please", "While")
 REFUSALS = (
@@ -57,7 +58,7 @@ class Prompts:
 
     def __init__(self, model: Any, tokenizer: Any, chats: Sequence[Sequence[Message]], batch_size: int):
         rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-        rows = [prompt_tokens(tokenizer, chat) for chat in chats]
+        rows = prompt_tokens(tokenizer, chats)
         order = sorted(range(len(rows)), key=lambda index: -len(rows[index]))  # a batch has little padding
         places = range(rank, -(-len(rows) // world_size) * world_size, world_size)
         self.mine = [order[min(place, len(rows) - 1)] for place in places]
@@ -114,9 +115,13 @@ class Prompts:
         return logits
 
 
-def prompt_tokens(tokenizer: Any, chat: Sequence[Message]) -> list[int]:
-    """Token ids of a chat up to where the reply begins."""
-    return _tokens(tokenizer, _text(tokenizer, chat))
+def prompt_tokens(tokenizer: Any, chats: Sequence[Sequence[Message]]) -> list[list[int]]:
+    """Token ids of each chat up to where the reply begins, without a system prompt that it does not have itself."""
+    template = bare_template(tokenizer)
+    found: list[list[int]] = tokenizer.apply_chat_template(
+        list(chats), chat_template=template, add_generation_prompt=True, return_dict=True
+    )["input_ids"]
+    return found
 
 
 @dataclass(frozen=True)
@@ -157,7 +162,8 @@ def find_refusal_tokens(
     harmful = Prompts(model, tokenizer, harmful_chats, batch_size)
     harmless = Prompts(model, tokenizer, harmless_chats, batch_size)
     refuses = torch.zeros(len(harmful.mine))
-    for batch in complete([harmful_chats[i] for i in harmful.mine], model, tokenizer, REPLY_TOKENS, batch_size):
+    asked, bare = [harmful_chats[i] for i in harmful.mine], bare_template(tokenizer)
+    for batch in complete(asked, model, tokenizer, REPLY_TOKENS, batch_size, bare):
         for place, reply in batch:
             refuses[place] = reads_as_refusal(reply)
     first_harmful, first_harmless = (
@@ -240,11 +246,6 @@ def reads_as_refusal(reply: str) -> bool:
     return any(phrase in plain for phrase in REFUSALS)
 
 
-def _text(tokenizer: Any, chat: Sequence[Message]) -> str:
-    text: str = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
-    return text
-
-
 def _tokens(tokenizer: Any, text: str) -> list[int]:
     ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
     return ids
@@ -252,7 +253,7 @@ def _tokens(tokenizer: Any, text: str) -> list[int]:
 
 def _reply_tokens(tokenizer: Any, reply: str) -> list[int]:
     """How a reply is cut where it stands: after the chat template."""
-    before = _text(tokenizer, [{"role": "user", "content": "a"}])
+    before = tokenizer.apply_chat_template([{"role": "user", "content": "a"}], add_generation_prompt=True, tokenize=False)
     prompt = _tokens(tokenizer, before)
     both = _tokens(tokenizer, before + reply)
     return both[len(prompt) :] if both[: len(prompt)] == prompt else _tokens(tokenizer, reply)

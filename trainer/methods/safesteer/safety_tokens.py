@@ -4,8 +4,8 @@ At every step of short rollouts the vocabulary is ranked by
 
     delta(v) = log p_teacher(v) - log p_base(v)        on the same prefix
 
-and the step votes for its first K' tokens. The safety set is the K tokens with most votes: one for all prompts and
-positions.
+and the step votes for its first K' tokens, special ones and those that the teacher finds improbable left out. The safety set
+is the K tokens with most votes: one for all prompts and positions.
 
 Shapes: B batch, T tokens (steps of a rollout), N valid steps, V vocabulary.
 """
@@ -95,8 +95,7 @@ class SafetyTokens:
 class Vote:
     """Counts the votes chunk by chunk and keeps only two numbers a vocabulary entry.
 
-    Special tokens are left out of the ranking. Improbable tokens are not: whether one is improbable is known only at
-    the end, so a step's K' places include tokens that `select` removes.
+    Special tokens, and those that are improbable at a step, are left out of its ranking, so that no vote is wasted on them.
 
     Attributes:
         votes: (V,) int64.
@@ -104,8 +103,20 @@ class Vote:
         steps: () int64, valid steps so far.
     """
 
-    def __init__(self, vocabulary: int, special_tokens: Sequence[int], votes: int = 200, device: torch.device | str = "cpu"):
-        """votes: K', how many tokens each step votes for."""
+    def __init__(
+        self,
+        vocabulary: int,
+        special_tokens: Sequence[int],
+        votes: int = 200,
+        min_probability: float = 0.0,
+        device: torch.device | str = "cpu",
+    ):
+        """
+        Args:
+            votes: K', how many tokens each step votes for.
+            min_probability: a step does not vote for tokens to which the teacher gives less.
+        """
+        self.min_probability = min_probability
         self.special_tokens = torch.tensor(sorted(set(special_tokens)), dtype=torch.long, device=device)
         self.places = min(votes, vocabulary - len(self.special_tokens))
         self.votes = torch.zeros(vocabulary, dtype=torch.int64, device=device)
@@ -123,8 +134,10 @@ class Vote:
         for row, column in zip(rows.split(_ROWS), columns.split(_ROWS), strict=True):
             teacher, base = (_log_probabilities(logits[row, column]) for logits in (teacher_logits, base_logits))
             self.probability += teacher.exp().sum(0, dtype=torch.float64)
-            delta = teacher.sub_(base).index_fill_(-1, self.special_tokens, -torch.inf)
-            self.votes += delta.topk(self.places).indices.flatten().bincount(minlength=len(self.votes))
+            improbable = teacher.exp() < self.min_probability
+            delta = teacher.sub_(base).masked_fill_(improbable, -torch.inf).index_fill_(-1, self.special_tokens, -torch.inf)
+            best = delta.topk(self.places)
+            self.votes += best.indices[best.values > -torch.inf].bincount(minlength=len(self.votes))
         self.steps += len(rows)
 
     def merge(self) -> None:
@@ -133,12 +146,9 @@ class Vote:
             for total in (self.votes, self.probability, self.steps):
                 dist.all_reduce(total)
 
-    def select(self, tokenizer: Any, base_fingerprint: str, min_probability: float, size: int = 50) -> SafetyTokens:
-        """The `size` tokens with most votes; ties go to the more probable token, then to the smaller id.
-
-        Args:
-            min_probability: tokens with a smaller mean probability are left out. Tokens without a vote always are, so
-                there may be fewer than `size`.
+    def select(self, tokenizer: Any, base_fingerprint: str, size: int = 50) -> SafetyTokens:
+        """The `size` tokens with most votes; ties go to the more probable token, then to the smaller id. Tokens without a vote
+        are left out, so there may be fewer.
 
         Raises:
             StageFailed: no token is left, or the probabilities are not finite.
@@ -152,12 +162,12 @@ class Vote:
             )
         votes, means = self.votes.tolist(), mean.tolist()
         voted = [token for token, count in enumerate(votes) if count]
-        ids = sorted((t for t in voted if means[t] >= min_probability), key=lambda t: (-votes[t], -means[t], t))[:size]
+        ids = sorted(voted, key=lambda t: (-votes[t], -means[t], t))[:size]
         if not ids:
             raise StageFailed(
-                f"no safety token is left: {steps} valid steps voted for {len(voted)} tokens, of which none has a mean "
-                f"probability of {min_probability:g} (the highest is {max((means[t] for t in voted), default=0.0):.3g}). "
-                "Lower the minimum probability; without a valid step, the base ends its turn at once: check its chat template."
+                f"no safety token is left: in {steps} valid steps the teacher gave no ordinary token a probability of "
+                f"{self.min_probability:g}. Lower method.tokens.min_probability; without a valid step, the base ends its turn "
+                "at once: check its chat template."
             )
         return SafetyTokens(
             ids=ids,
@@ -182,6 +192,7 @@ def collect(
     rollouts: int,
     horizon: int,
     votes: int,
+    min_probability: float,
     batch_size: int,
     sampled_from: Literal["teacher", "base"],
     stop_tokens: Sequence[int],
@@ -203,14 +214,14 @@ def collect(
         teacher_prompts: the same as the teacher sees them, under its system prompt where it has one.
         rollouts: replies per prompt, at temperature 1.
         horizon: tokens per reply.
-        votes: K', how many tokens each step votes for.
+        votes, min_probability: see `Vote`.
         sampled_from: who speaks in the rollouts.
         stop_tokens: what ends a turn.
         special_tokens: never voted for.
     """
     speaker, heard = (teacher, teacher_prompts) if sampled_from == "teacher" else (nullcontext, prompts)
     stops = torch.tensor(list(stop_tokens), device=model.device)
-    vote = Vote(model.config.get_text_config().vocab_size, special_tokens, votes, model.device)
+    vote = Vote(model.config.get_text_config().vocab_size, special_tokens, votes, min_probability, model.device)
     by_length = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))  # little padding in a batch
     asked = [(index, rollout) for index in by_length for rollout in range(rollouts)]
     was_training = model.training

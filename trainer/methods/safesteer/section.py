@@ -99,10 +99,10 @@ class TokensSection:
 
     path: the directory of a set chosen before, for the same base model; null votes.
     chosen: `vote`, or `random`: as many tokens drawn at random (an ablation).
-    rollouts, horizon: samples per harmless prompt, and tokens of each.
+    rollouts, horizon: samples per harmless prompt (those of data.direction and data.validation), and tokens of each.
     sampled_from: whose samples: the teacher's, or the base's (an ablation).
     votes, size: each step votes for so many tokens; the set holds so many.
-    min_probability: tokens whose mean probability under the teacher is lower are not chosen.
+    min_probability: a step does not vote for tokens to which the teacher gives less.
     batch_size: samples in one forward pass on one rank.
     """
 

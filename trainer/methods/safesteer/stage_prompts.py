@@ -56,7 +56,11 @@ def _write(config: RunConfig, run_dir: Path, out: Path) -> list[Path]:
     sizes = [data.direction, data.validation]
     harmful_sets = _drawn("harmful", kept["harmful"], sizes if "prompts" in kept else [*sizes, data.limit], config.seed)
     harmless_sets = _drawn("harmless", kept["harmless"], sizes, config.seed)
-    training = _drawn("prompts", kept["prompts"], [data.limit], config.seed)[0] if "prompts" in kept else harmful_sets[2]
+    if "prompts" in kept:
+        used = {*harmful_sets[0], *harmful_sets[1]}
+        training = _drawn("prompts", [p for p in kept["prompts"] if p not in used], [data.limit], config.seed)[0]
+    else:
+        training = harmful_sets[2]
     sets = PromptSets(harmful_sets[0], harmless_sets[0], harmful_sets[1], harmless_sets[1], training)
     write_json(out / PROMPTS, asdict(sets))
     left_out = sum(len(found) for found in (harmful, harmless, prompts or [])) - sum(map(len, kept.values()))

@@ -21,6 +21,7 @@ from trainer.models.blocks import bake
 from trainer.models.fingerprint import base_fingerprint
 from trainer.models.inference import load_for_inference
 from trainer.models.load import load_model, load_tokenizer
+from trainer.models.save import save_model
 from trainer.pipeline.context import StageContext
 from trainer.pipeline.places import MODEL_DIR
 from trainer.record import write_json
@@ -102,7 +103,4 @@ def _export(context: StageContext, teacher: Teacher, tokenizer: Any, path: str) 
     if not bake(model, teacher.layer, teacher.vector):
         name = type(model).__name__
         raise ConfigError(f"{key}: {name} has no setting for the bias, so a saved file would lose it; remove this key.")
-    target = context.stage_dir / MODEL_DIR
-    model.save_pretrained(target)
-    tokenizer.save_pretrained(target)
-    return sorted(p for p in target.iterdir() if p.is_file())
+    return save_model(model, tokenizer, context.stage_dir / MODEL_DIR)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trainer.evaluation.generate import stop_tokens
 from trainer.methods.safesteer.refusal import prompt_tokens
 from trainer.methods.safesteer.safety_tokens import SAFETY_TOKENS, SafetyTokens, collect, random_tokens, special_tokens
 from trainer.methods.safesteer.section import SafeSteerMethod
@@ -13,6 +12,7 @@ from trainer.methods.safesteer.teacher import Teacher
 from trainer.models.fingerprint import base_fingerprint
 from trainer.models.inference import load_for_inference
 from trainer.models.load import load_tokenizer
+from trainer.models.template import stop_tokens
 from trainer.pipeline.context import StageContext
 
 _SHOWN = 12
@@ -35,15 +35,17 @@ def run(context: StageContext) -> list[Path]:
     else:
         teacher = Teacher.of_run(config, context.run_dir, fingerprint)
         model = load_for_inference(config, path)
-        harmless = PromptSets.of_run(context.run_dir).harmless
+        prompts = PromptSets.of_run(context.run_dir)
+        harmless = [*prompts.harmless, *prompts.validation_harmless]
         vote = collect(
             model,
             lambda: teacher.applied(model),
-            [prompt_tokens(tokenizer, Teacher().chat(prompt)) for prompt in harmless],
-            [prompt_tokens(tokenizer, teacher.chat(prompt)) for prompt in harmless],
+            prompt_tokens(tokenizer, [Teacher().chat(prompt) for prompt in harmless]),
+            prompt_tokens(tokenizer, [teacher.chat(prompt) for prompt in harmless]),
             rollouts=settings.rollouts,
             horizon=settings.horizon,
             votes=settings.votes,
+            min_probability=settings.min_probability,
             batch_size=settings.batch_size,
             sampled_from=settings.sampled_from,
             stop_tokens=stop_tokens(model, tokenizer),
@@ -53,7 +55,7 @@ def run(context: StageContext) -> list[Path]:
             rank=context.rank,
             world_size=context.world_size,
         )
-        chosen = vote.select(tokenizer, fingerprint, settings.min_probability, settings.size)
+        chosen = vote.select(tokenizer, fingerprint, settings.size)
     if not context.is_main:
         return []
     chosen.save(context.stage_dir)

@@ -20,6 +20,7 @@ from trainer.methods.safesteer.refusal import Prompts, prompt_tokens, score
 from trainer.methods.safesteer.rollouts import sample, seed_of
 from trainer.methods.safesteer.sampler import RolloutSampler
 from trainer.methods.safesteer.teacher import Teacher
+from trainer.models.template import stop_tokens
 
 _PROBES_AT_ONCE = 32
 
@@ -52,6 +53,7 @@ class SafeSteerTrainer(DistillationTrainer):
         self._rollouts = rollouts
         self._rows = len(kwargs["train_dataset"])
         super().__init__(*args, **kwargs)
+        self.eos_token_ids = stop_tokens(self.accelerator.unwrap_model(self.model), self._tokenizer)
         self._teacher = teacher
         self._kind: LossKind = kind
         self._safety_tokens = torch.tensor(list(safety_tokens), device=self.accelerator.device)
@@ -73,7 +75,7 @@ class SafeSteerTrainer(DistillationTrainer):
         self._seeds = [seed_of(self.args.seed, step, row["index"], row["rollout"]) for row in inputs]
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         if self._teacher.system_prompt is not None:
-            prompts = [prompt_tokens(self._tokenizer, self._teacher.chat(row["prompt"][-1]["content"])) for row in inputs]
+            prompts = prompt_tokens(self._tokenizer, [self._teacher.chat(row["prompt"][-1]["content"]) for row in inputs])
             ids, masks = [torch.tensor(p) for p in prompts], [torch.ones(len(p), dtype=torch.long) for p in prompts]
             device, padding = self.accelerator.device, self._tokenizer.pad_token_id
             output["teacher_prompt_ids"] = pad(ids, padding_value=padding, padding_side="left").to(device)
