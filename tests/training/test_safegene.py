@@ -138,9 +138,8 @@ def test_plain_libraries_load_what_is_left(whole: Path) -> None:
         before = task(ids).logits
         after = PeftModel.from_pretrained(task, whole / "select").eval()(ids).logits
     assert not after.allclose(before, atol=1e-3) and not model(ids).logits.allclose(before, atol=1e-3)
-    assert not list(whole.glob("**/training_args.bin")) or all(
-        "checkpoints" in str(p) for p in whole.glob("**/training_args.bin")
-    )
+    pickles = [path for path in whole.glob("**/training_args.bin") if "checkpoints" not in path.parts]
+    assert not pickles
 
 
 @pytest.mark.parametrize("deepspeed", ["zero2", pytest.param("zero3", marks=pytest.mark.slow)])
@@ -149,8 +148,9 @@ def test_two_processes_give_the_result_of_one(whole: Path, tmp_path: Path, deeps
         *RUN, *ALONE, "method.task.max_steps=4", f"deepspeed={deepspeed}", "launcher.processes=2", cwd=tmp_path,
     )  # fmt: skip
     run_dir = tmp_path / "runs" / "run"
-    for stage in ("degrade", "gene", "recalibrate_recipes"):
-        assert losses(run_dir / stage) == pytest.approx(losses(whole / stage), abs=LOSS_TOLERANCE), stage
+    # The scalars are trained in a task model that was trained on two processes too.
+    for stage, tolerance in (("degrade", LOSS_TOLERANCE), ("gene", LOSS_TOLERANCE), ("recalibrate_recipes", 2e-3)):
+        assert losses(run_dir / stage) == pytest.approx(losses(whole / stage), abs=tolerance), stage
     found, expected = (Gene.load(run / "select") for run in (run_dir, whole))
     assert found.layers == expected.layers and found.scores == pytest.approx(expected.scores, abs=1e-3)
     alphas = [read_alpha(run, "recalibrate_recipes") for run in (run_dir, whole)]
