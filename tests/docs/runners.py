@@ -29,6 +29,7 @@ from trainer.chat import main as chat
 from trainer.config.load import load_config
 from trainer.config.run import RunConfig, to_mapping
 from trainer.doctor.__main__ import main as doctor
+from trainer.gene import main as gene
 from trainer.keys import main as keys
 from trainer.methods.dsa.section import DsaMethod
 from trainer.pipeline.places import RESULTS
@@ -180,6 +181,7 @@ MODULES: dict[str, Callable[[Reader, list[str]], int]] = {
     "trainer.doctor": lambda reader, arguments: ended_with(lambda: doctor(arguments)),
     "trainer.sweep": lambda reader, arguments: show_sweep(*map(Path, arguments)),
     "trainer.chat": talked,
+    "trainer.gene": lambda reader, arguments: gene([*arguments, *(("--steps", "1") if "--refusals" in arguments else ())]),
     "trainer.keys": lambda reader, arguments: keys(arguments),
     "trainer.tracking.sync": synced,
     "trainer.sandbox.build": built,

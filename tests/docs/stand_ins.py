@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from peft import LoraConfig, get_peft_model
 
 from tests.sweep.fabricate import finish, run_config
 from trainer.compose import composed
@@ -17,8 +18,10 @@ from trainer.config.shipped import SHIPPED
 from trainer.methods.dsa import artifact
 from trainer.methods.dsa.adapter_config import AdapterConfig
 from trainer.methods.dsa.factory import make_aligner, make_guardrail
+from trainer.methods.safegene.gene import Gene, architecture_of, tokenizer_fingerprint
 from trainer.models.fingerprint import base_fingerprint
-from trainer.models.load import load_model
+from trainer.models.load import load_model, load_tokenizer
+from trainer.models.low_rank import read_adapter
 from trainer.pipeline.run import CONFIG, run_directory
 from trainer.sweep.ledger import Entry, Ledger
 
@@ -30,6 +33,7 @@ PLACEHOLDERS = {
     "<job id>": JOB,
     "runs/<run.name>": "runs/seeds",
     "/models/a-chat-model": "a-chat-model",
+    "/models/fine-tuned": "fine-tuned",
     "data.path=...": "data.path=pairs.jsonl",
     "RUN_DIR...": "runs/first",
     "RUN_DIR": "runs/first",
@@ -68,6 +72,26 @@ def instructions(path: Path) -> None:
 
 def prompts(path: Path) -> None:
     path.write_text("prompt\nsay 1\nsay 2\n")
+
+
+def examples(path: Path) -> None:
+    path.write_text("".join(json.dumps({"prompt": f"say {n}", "completion": f"{n} ."}) + "\n" for n in range(1000)))
+
+
+def gene(path: Path) -> None:
+    """Of SafeGene, untrained."""
+    path.mkdir(parents=True)
+    section = ModelSection(path=str(BASE), dtype="float32")
+    base, tokenizer = load_model(section, str(BASE)), load_tokenizer(section, str(BASE))
+    facts = ([0], [0.1] * 4, "contrast", architecture_of(base), tokenizer_fingerprint(tokenizer), "base", {"run": "made"})
+    adapter = path.with_name("adapter")
+    get_peft_model(base, LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM")).save_pretrained(adapter)
+    Gene(read_adapter(adapter), *facts).save(adapter, path)
+
+
+def guardrail(path: Path) -> None:
+    path.mkdir(parents=True)
+    (path / "adapter.json").write_text("{}")
 
 
 def model(path: Path) -> None:
@@ -110,6 +134,14 @@ FILES: dict[str, Callable[[Path], None]] = {
     "harmless.json": instructions,
     "harmbench.csv": prompts,
     "safe.csv": prompts,
+    "harmful.jsonl": examples,
+    "harmless.jsonl": examples,
+    "answered.jsonl": examples,
+    "refusals.jsonl": examples,
+    "task.jsonl": examples,
+    "runs/safegene/select": gene,
+    "runs/guards/guardrail_lst": guardrail,
+    "fine-tuned": model,
     "a-chat-model": model,
     "runs/cosalign": trained_run,
     "runs/first": trained_run,
