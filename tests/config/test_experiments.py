@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
 from tests.conftest import ROOT
 from trainer.compose import composed
 from trainer.config.load import load_config
+from trainer.config.run import to_mapping
 from trainer.errors import ConfigError
 from trainer.pipeline.chain import chain
 
@@ -25,6 +27,8 @@ def test_an_experiment_composes_and_lacks_at_most_the_users_own_files(experiment
         assert all((problem.startswith(LEFT_TO_THE_USER) and "needs" in problem) or "nothing to ask" in problem
                    for problem in error.problems), error.problems  # fmt: skip
         return
+    values = to_mapping(config)
+    assert yaml.safe_load(yaml.safe_dump(values)) == values, "the same config would be another one when the run is resumed"
     stages = chain(config)
     assert stages[-1].name == "evaluate"
     assert {training.stage for training in config.training} <= {stage.name for stage in stages}

@@ -66,11 +66,17 @@ WITHHELD = "(withheld)"  # stands for the value of a variable that may be a secr
 
 
 def to_mapping(config: RunConfig) -> dict[str, Any]:
-    """As it may be written and shown."""
-    values = asdict(config)
+    """As it may be written and shown, and as it is read again: YAML knows no tuples."""
+    values: dict[str, Any] = _listed(asdict(config))
     for key in config.launcher.withheld:
         values["launcher"][key] = dict.fromkeys(values["launcher"][key], WITHHELD)
     return values
+
+
+def _listed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _listed(inner) for key, inner in value.items()}
+    return [_listed(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
 def write_config(config: RunConfig, path: Path) -> None:
