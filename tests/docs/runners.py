@@ -42,7 +42,9 @@ from trainer.tracking.sync import main as sync
 
 SHOWN = Path("/scratch/keel")  # the directory in which the documents run everything
 PLENTY = 10**15  # bytes; whether a plan says that it fits must not hang on the disk of this machine
-BY_NOBODY = ("trainer.job", "trainer.worker", "trainer.doctor.job", "launchers.slurm.task")  # programs start these
+BY_NOBODY = (  # programs start these
+    "trainer.job", "trainer.worker", "trainer.doctor.job", "trainer.checkpoints.convert", "launchers.slurm.task",
+)  # fmt: skip
 _OBJECTIVE = re.compile(r"(\w+)/([\w/]+)")
 
 

@@ -63,7 +63,7 @@ def test_the_problems_of_all_runs_are_shown_and_none_is_started(tmp_path: Path) 
 
 
 def test_two_points_that_would_share_a_directory_are_refused(tmp_path: Path) -> None:
-    output = warm_keel("-m", "experiment=sft", "tracking.project='a b','a/b'", cwd=tmp_path, code=2)
+    output = warm_keel("-m", "experiment=sft", "tracking.project='a b','a~b'", cwd=tmp_path, code=2)
     assert "would share runs/sft/tracking.project=_a_b_" in output
 
 
