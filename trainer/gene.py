@@ -29,6 +29,7 @@ from trainer.methods.safegene.losses import deviation
 from trainer.methods.safegene.recalibrating import TRAINED, Scalars, recalibration_loss
 from trainer.models.device import device_of_rank
 from trainer.models.load import load_model, load_tokenizer
+from trainer.models.save import save_model
 from trainer.models.weights import Weights, other_weights
 
 _BATCH = 16  # pairs of a refusal and an example in one forward pass
@@ -90,8 +91,7 @@ def apply(given: argparse.Namespace, console: Console) -> None:
         save_expressed(given.gene, gene.kept(), alpha, given.out)
     else:
         with other_weights(model, Weights(given.model), expressing(gene.kept(), alpha)):
-            model.save_pretrained(given.out)
-        tokenizer.save_pretrained(given.out)
+            save_model(model, tokenizer, given.out)
     console.print(f"written: {given.out}", soft_wrap=True)
 
 
