@@ -26,7 +26,7 @@ from trainer.pipeline.run import CONFIG
 
 METRICS = (
     "cosa_score/seen", "cosa_score/unseen", "helpful_safe/seen", "helpful_safe/unseen", "helpful_unsafe/seen",
-    "helpful_unsafe/unseen", "asr", "over_refusal", "capability", "safety_gain", "alignment_tax",
+    "helpful_unsafe/unseen", "asr", "task_accuracy", "over_refusal", "capability", "safety_gain", "alignment_tax", "seconds",
 )  # fmt: skip
 ALIKE = ("seed", "run", "paths", "launcher", "tracking")  # sections in which the runs of one table may differ
 AREA = "guardrail_auc/"

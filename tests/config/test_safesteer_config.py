@@ -53,7 +53,7 @@ def problems(*overrides: str) -> list[str]:
         (("method.ablations=[full_vocab,full_vocab]",), "method.ablations: names one twice"),
         (("method.system_prompt=no", "method.export_teacher=true"), "method.export_teacher: a teacher by system prompt"),
         (("data=instructions", "data.harmful=null"), "data.harmful: data.format=instructions needs a file"),
-        (("method.name=safestear",), "method.name: unknown 'safestear'; did you mean safesteer?"),
+        (("method.name=safestear",), "method.name: unknown 'safestear'; did you mean safesteer or safegene?"),
     ],
 )
 def test_each_mistake_is_named_with_what_to_do(overrides: tuple[str, ...], said: str) -> None:

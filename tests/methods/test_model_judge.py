@@ -198,7 +198,7 @@ def test_an_item_with_a_guideline_is_judged_by_it() -> None:
         "odd": {"addressed": "YES", "complies": "perhaps", "rating": "RATING: 5"},
         "other": {"addressed": "YES", "risks": "RISKS: Violence", "rating": "RATING: 5"},
     }
-    judgements = ScriptedJudge(table)([guided, guided, guided, plain], list(table))
+    judgements = [verdict.judgement for verdict in ScriptedJudge(table)([guided, guided, guided, plain], list(table))]
     assert [None if found is None else found.risks for found in judgements] == [NONE, {OTHER_HARMS}, None, {VIOLENCE}]
     assert "<guideline>\nNo {braces}.\n</guideline>" in COMPLIES.chat((guided, "r"))[0]["content"]
 

@@ -154,7 +154,7 @@ def test_two_processes_give_the_result_of_one(whole: Path, tmp_path: Path, deeps
     found, expected = (Gene.load(run / "select") for run in (run_dir, whole))
     assert found.layers == expected.layers and found.scores == pytest.approx(expected.scores, abs=1e-3)
     alphas = [read_alpha(run, "recalibrate_recipes") for run in (run_dir, whole)]
-    assert alphas[0] == pytest.approx(alphas[1], abs=1e-3)
+    assert alphas[0] == pytest.approx(alphas[1], abs=1e-2)  # a step of Adam is as long as the rate, however small the gradient
 
 
 @pytest.mark.slow

@@ -14,20 +14,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig
 
 from trainer.errors import ArtifactError
 from trainer.methods.dsa.artifact import load
 from trainer.methods.dsa.base import read
 from trainer.methods.dsa.gate import Gate
 from trainer.methods.dsa.guardrail import Guardrail
-from trainer.methods.dsa.inference import p_unsafe
+from trainer.methods.dsa.inference import OnBase, p_unsafe
 from trainer.methods.safegene.selection import layer_of
 from trainer.models.fingerprint import base_fingerprint
 from trainer.models.low_rank import LowRank, low_rank_added
 
 
-class GatedModel:
+class GatedModel(OnBase):
     """
     Args:
         reader: the model that the guardrail reads.
@@ -39,21 +38,12 @@ class GatedModel:
         self, reader: Any, guardrail: Guardrail, gate: Gate, task_model: Any, additions: Mapping[str, LowRank],
         alpha: Mapping[int, float],
     ):  # fmt: skip
-        self.reader, self.guardrail, self.gate, self.task_model = reader, guardrail, gate, task_model
+        super().__init__(task_model)
+        self.reader, self.guardrail, self.gate = reader, guardrail, gate
         self.additions, self.alpha = additions, alpha
 
-    @property
-    def device(self) -> torch.device:
-        device: torch.device = self.task_model.device
-        return device
-
-    @property
-    def generation_config(self) -> GenerationConfig:
-        config: GenerationConfig = self.task_model.generation_config
-        return config
-
     def eval(self) -> GatedModel:
-        for module in (self.reader, self.guardrail, self.task_model):
+        for module in (self.reader, self.guardrail, self.base):
             module.eval()
         return self
 
@@ -66,8 +56,8 @@ class GatedModel:
         """
         states = read(self.reader, input_ids, attention_mask, logits_to_keep=1).hidden_states
         strength = self.gate(p_unsafe(self.guardrail, states, attention_mask))  # (B,)
-        with low_rank_added(self.task_model, self.additions, lambda site: strength * self.alpha[layer_of(site)]):
-            return self.task_model.generate(input_ids=input_ids, attention_mask=attention_mask, **options)
+        with low_rank_added(self.base, self.additions, lambda site: strength * self.alpha[layer_of(site)]):
+            return self.base.generate(input_ids=input_ids, attention_mask=attention_mask, **options)
 
 
 def gated_model(
