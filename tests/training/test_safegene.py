@@ -172,6 +172,7 @@ def test_stopped_and_resumed_equals_undisturbed(tmp_path: Path) -> None:
         assert (runs[0] / file).read_bytes() == (runs[1] / file).read_bytes(), file
 
 
+@pytest.mark.slow
 def test_a_second_model_can_teach_and_the_gene_can_stay_an_adapter(tmp_path: Path) -> None:
     """The degraded model with all weights trained; and a task model whose gene is not merged."""
     run_dir = run_here(tmp_path, *RUN, *ALONE, "method.degrade.lora=null", "method.merge=false", "method.task.max_steps=2")
