@@ -62,6 +62,15 @@ def test_a_change_of_the_recalibration_keeps_the_gene_and_the_task_models() -> N
     assert changed and all(name.startswith("recalibrate_") for name in changed - {"evaluate"})
 
 
+def test_a_baseline_that_is_added_redoes_nothing_of_what_is_there() -> None:
+    few, many = (
+        {stage.name: (stage.settings, stage.after) for stage in chain(load_config(composed(["experiment=safegene", *more])))}
+        for more in (["method.baselines=[]", "method.controls=[]"], [])
+    )
+    assert few.keys() < many.keys()
+    assert all(few[name] == many[name] for name in few.keys() - {"evaluate"})
+
+
 def test_no_prompt_of_the_sandbox_is_used_twice_and_none_is_tested() -> None:
     sets = SandboxGene(format="sandbox_gene").read(0)
     harmful = [*sets.harmful, *sets.contrast[0], *(e.prompt[0]["content"] for e in sets.refusals)]

@@ -119,7 +119,7 @@ def test_the_gene_learns_and_on_the_aligned_model_itself_there_is_nothing_to_lea
 
 
 def test_a_salora_task_has_no_part_in_the_directions_of_safety(whole: Path) -> None:
-    bases = load_file(whole / "measure" / BASES)
+    bases = load_file(whole / "safety_directions" / BASES)
     adapter = load_file(whole / "salora_recipes" / "adapter" / "adapter_model.safetensors")
     changed = 0.0
     for name, b in adapter.items():

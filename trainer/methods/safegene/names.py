@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 ALIGNED, DEGRADE, MEASURE, GENE, SELECT, SAFETY = "aligned", "degrade", "measure", "gene", "select", "safety"
+DIRECTIONS = "safety_directions"
 ON_ALIGNED = "on_aligned"  # the gene distilled on the aligned model itself
 ON_ALIGNED_STAGE = f"{GENE}_{ON_ALIGNED}"
 

@@ -205,7 +205,8 @@ class SafeGeneMethod(MethodSection):
         return tuple(stages)
 
     def untrained(self, config: RunConfig) -> tuple[str, ...]:
-        return ("data", MEASURE, SELECT, *map(names.merge_stage, self.tasks(config)))
+        directions = (names.DIRECTIONS,) if "salora" in self.baselines else ()
+        return ("data", MEASURE, SELECT, *directions, *map(names.merge_stage, self.tasks(config)))
 
     def stages(self, config: RunConfig, depends: Depends) -> list[Stage]:
         """Data; the aligned and the degraded model, measured; the gene and its layers; and for every task a model, its scalars,
@@ -213,7 +214,7 @@ class SafeGeneMethod(MethodSection):
         values, model, start = to_mapping(config)["method"], depends.reads("model."), depends.start
         training = {one.stage: one for one in self.training(config)}
         begun = (*start, "data", *([ALIGNED] if ALIGNED in training else []))
-        settings = depends.settings("data", "model", tuned=[one.stage for one in training.values() if one.section == "sft"])
+        settings = depends.settings("data", "model")
         reads = depends.reads("model.", "data.")
         stages = [Stage("data", f"{_PACKAGE}.stage_data:run", start, settings, reads, distributed=False, compared=False)]
 
@@ -240,6 +241,8 @@ class SafeGeneMethod(MethodSection):
         add(SELECT, "stage_select", (*measured, GENE), select=values["select"])
         if SAFETY in training:
             add(SAFETY, "stage_sft", begun)
+        if "salora" in self.baselines:
+            add(names.DIRECTIONS, "stage_directions", begun, rank=self.constants.safety_rank)
         for task in self.tasks(config):
             tuned = names.task_stage(task)
             add(tuned, "stage_sft", begun)
@@ -249,7 +252,7 @@ class SafeGeneMethod(MethodSection):
                 add(names.recalibrate_stage(task, control), "stage_recalibrate", expressed, **how)
             add(names.merge_stage(task), "stage_merge", (*expressed, names.recalibrate_stage(task)), merge=self.merge)
             if (salora := names.salora_stage(task)) in training:
-                add(salora, "stage_sft", begun, rank=self.constants.safety_rank)
+                add(salora, "stage_sft", (*begun, names.DIRECTIONS))
             if (again := names.tuned_stage(task)) in training:
                 add(again, "stage_sft", (*begun, tuned))
         return stages

@@ -69,12 +69,10 @@ def _write(context: StageContext) -> list[Path]:
     data, run_dir, out = context.config.data, context.run_dir, context.stage_dir
     assert isinstance(data, GeneData)  # checked when the config was loaded
     sets = data.read(context.config.seed)
-    sizes, files = {}, []
-    for one in context.config.training:
-        if one.section == "sft":
-            examples = _examples(sets, one.stage)
-            files += save_dataset(sft_rows(examples), out / one.stage)
-            sizes[one.stage] = len(examples)
+    datasets, files = _datasets(sets), []
+    for name, examples in datasets.items():
+        files += save_dataset(sft_rows(examples), out / name)
+    sizes = {name: len(examples) for name, examples in datasets.items()}
     write_json(out / PROMPTS, asdict(Prompts(sets.harmful, sets.harmless, sets.contrast)))
     write_json(out / REPORT, {"examples": sizes})
     files += [out / PROMPTS, out / REPORT, _write_rows(refusals_file(run_dir), sets.refusals)]
@@ -83,17 +81,15 @@ def _write(context: StageContext) -> list[Path]:
     return files
 
 
-def _examples(sets: GeneSets, stage: str) -> list[Example]:
-    """What a stage of fine-tuning learns from."""
-    fixed = {names.ALIGNED: sets.aligning, names.DEGRADE: sets.degrading, names.SAFETY: sets.safety}
-    if stage in fixed:
-        return fixed[stage]
+def _datasets(sets: GeneSets) -> dict[str, list[Example]]:
+    """What each stage of fine-tuning learns from, all that a run may have; SaLoRA's stages learn from those of the tasks."""
+    found = {names.DEGRADE: sets.degrading, names.SAFETY: sets.safety}
+    if sets.aligning:
+        found[names.ALIGNED] = sets.aligning
     for task, rows in sets.tasks.items():
-        if stage in (names.task_stage(task), names.salora_stage(task)):
-            return rows
-        if stage == names.tuned_stage(task):  # as much of the task as of safety, so that it is not forgotten
-            return sets.safety + rows[: len(sets.safety)]
-    raise AssertionError(stage)
+        found[names.task_stage(task)] = rows
+        found[names.tuned_stage(task)] = sets.safety + rows[: len(sets.safety)]  # so that the task is not forgotten
+    return found
 
 
 def _write_rows(path: Path, examples: list[Example]) -> Path:

@@ -7,9 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import save_file
-
 from trainer.config.run import RunConfig
 from trainer.data.formats.gene import GeneData
 from trainer.dotted import resolve
@@ -17,10 +14,8 @@ from trainer.errors import ArtifactError, StageFailed
 from trainer.evaluation.generate import Task, generate_share, read_generations, this_ranks_share
 from trainer.items import Item, Judge, Judgement, Message
 from trainer.methods.safegene.names import DEGRADE, MEASURE
-from trainer.methods.safegene.salora import BASES, OutputRecorder, safety_basis
 from trainer.methods.safegene.section import SafeGeneMethod
 from trainer.methods.safegene.stage_data import Prompts, Row
-from trainer.models.blocks import decoder_blocks
 from trainer.models.device import device_of_rank
 from trainer.models.load import load_model, load_tokenizer
 from trainer.pipeline.context import StageContext
@@ -84,7 +79,6 @@ def run(context: StageContext) -> list[Path]:
     distilled = [*prompts.harmful, *prompts.harmless]
     asked = {"aligned": [*distilled, *(item.prompt for item in probes)], "degraded": [item.prompt for item in probes]}
     tasks = {who: [Task.of(who, _chat(prompt)) for prompt in list_] for who, list_ in asked.items()}
-    outputs = []
     for who, path in (("aligned", aligned_path(config, run_dir)), ("degraded", str(degraded_path(run_dir)))):
         tokenizer, model = load_tokenizer(config.model, path), load_model(config.model, path).to(device_of_rank())
         share = this_ranks_share(tasks[who], read_generations(context.stage_dir), context.rank, context.world_size)
@@ -92,8 +86,6 @@ def run(context: StageContext) -> list[Path]:
         if share:
             out = context.stage_dir / f"generated-rank{context.rank}.jsonl"
             generate_share(share, model, tokenizer, config.generation, out, context.is_main)
-        if who == "aligned" and "salora" in method.baselines and context.is_main:
-            outputs.append(_safety_bases(context, model, tokenizer, prompts.harmful))
         context.barrier()
     said = read_generations(context.stage_dir)
     context.together(lambda: _judge(context, probes, said))
@@ -101,27 +93,7 @@ def run(context: StageContext) -> list[Path]:
         return []
     rows = [{"prompt": prompt, "reply": said[Task.of("aligned", _chat(prompt)).key]} for prompt in distilled]
     (context.stage_dir / ANSWERS).write_text("".join(json.dumps(row) + "\n" for row in rows if row["reply"]))
-    return [*outputs, context.stage_dir / ANSWERS, context.stage_dir / REPORT]
-
-
-def _safety_bases(context: StageContext, model: Any, tokenizer: Any, prompts: list[str]) -> Path:
-    method = context.config.method
-    assert isinstance(method, SafeGeneMethod)
-    names = {module: name for name, module in model.named_modules()}
-    tokenizer.padding_side = "left"
-    size = context.config.generation.batch_size
-    with OutputRecorder(decoder_blocks(model), names) as recorder, torch.inference_mode():
-        for start in range(0, len(prompts), size):
-            chats = [_chat(prompt) for prompt in prompts[start : start + size]]
-            inputs = tokenizer.apply_chat_template(
-                chats, add_generation_prompt=True, return_dict=True, return_tensors="pt", padding=True
-            )
-            model(input_ids=inputs["input_ids"].to(model.device), attention_mask=inputs["attention_mask"].to(model.device))
-    rank = method.constants.safety_rank
-    bases = {name: safety_basis(torch.cat(rows), rank).contiguous() for name, rows in recorder.outputs.items()}
-    path = context.stage_dir / BASES
-    save_file(bases, path)
-    return path
+    return [context.stage_dir / ANSWERS, context.stage_dir / REPORT]
 
 
 def _judge(context: StageContext, probes: list[Item], said: dict[str, str]) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 
 from trl import SFTTrainer
 
-from trainer.methods.safegene.names import MEASURE
+from trainer.methods.safegene import names
 from trainer.methods.safegene.salora import BASES, SaloraTrainer
+from trainer.methods.safegene.section import SafeGeneMethod
 from trainer.models.load import load_tokenizer
 from trainer.pipeline.context import StageContext
 from trainer.training.examples import load_examples
@@ -23,12 +24,20 @@ def run(context: StageContext) -> list[Path]:
     given: dict[str, Any] = {
         "model": load_trained(context, source),
         "args": args,
-        "train_dataset": load_examples(context, context.run_dir / "data" / context.stage.name),
+        "train_dataset": load_examples(context, context.run_dir / "data" / _dataset(context)),
         "processing_class": tokenizer,
         "peft_config": peft_config(context),
     }
     if context.training.variant == "salora":
-        trainer: SFTTrainer = SaloraTrainer(**given, bases=context.run_dir / MEASURE / BASES)
+        trainer: SFTTrainer = SaloraTrainer(**given, bases=context.run_dir / names.DIRECTIONS / BASES)
     else:
         trainer = SFTTrainer(**given)
     return train_and_save(context, trainer, tokenizer, source)
+
+
+def _dataset(context: StageContext) -> str:
+    """The stage's own, or for SaLoRA that of its task."""
+    method = context.config.method
+    assert isinstance(method, SafeGeneMethod)
+    of_tasks = {names.salora_stage(task): names.task_stage(task) for task in method.tasks(context.config)}
+    return of_tasks.get(context.stage.name, context.stage.name)
