@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +107,13 @@ def train(context: StageContext, trainer: Any, tokenizer: Any, save: Callable[[]
     with Tracker.open(context) as tracker:
         guard = LossGuard(context, context.config.survival, tokenizer)
         guard.attach(trainer)
-        _add_callbacks(context, trainer, tracker, stop, start, guard)
-        with stop_request.deferred(), restricted(deepspeed=context.config.deepspeed is not None):
+        bar = ProgressBarCallback(context.stage.name)
+        _add_callbacks(context, trainer, tracker, stop, start, guard, bar)
+        report = context.stage_dir / "errors" / f"rank{context.rank}.json"
+        watchdog = WatchdogCallback(report, context.rank, context.config.survival.hang_timeout)
+        trainer.add_callback(watchdog)
+        restricting = restricted(deepspeed=context.config.deepspeed is not None)
+        with stop_request.deferred(), restricting, closing(watchdog), closing(bar):
             metrics = _train(trainer, start)
         if stop.stopped_at is None:
             outputs = save()
@@ -143,20 +149,19 @@ class _StopWhereNothingIsLeft(TrainerCallback):
 
 
 def _add_callbacks(
-    context: StageContext, trainer: Any, tracker: Tracker, stop: StopTogetherCallback, start: Start, guard: LossGuard
-) -> None:
-    survival, keep = context.config.survival, checkpoints_kept(context.config, context.training)
-    report = context.stage_dir / "errors" / f"rank{context.rank}.json"
+    context: StageContext, trainer: Any, tracker: Tracker, stop: StopTogetherCallback, start: Start, guard: LossGuard,
+    bar: ProgressBarCallback,
+) -> None:  # fmt: skip
+    keep = checkpoints_kept(context.config, context.training)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_StopWhereNothingIsLeft())  # first: the others prepare for steps
     if context.is_main:
-        trainer.add_callback(ProgressBarCallback(context.stage.name))
+        trainer.add_callback(bar)
     trainer.add_callback(StartLineCallback(context))
     trainer.add_callback(MetricsCallback(tracker))
     trainer.add_callback(stop)  # before the checkpoints: it asks for one
     trainer.add_callback(RuinCallback(context, trainer, guard))  # before the checkpoints, too: a ruined model is no checkpoint
     trainer.add_callback(CheckpointsCallback(context, start.attempt, keep))
-    trainer.add_callback(WatchdogCallback(report, context.rank, survival.hang_timeout))
     if start.universal:
         trainer.add_callback(_SeparateStepCounts())
 

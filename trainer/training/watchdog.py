@@ -35,8 +35,12 @@ class WatchdogCallback(TrainerCallback):
         self._beat()
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def close(self) -> None:
+        """Training is over, whether it ended or failed: no sign of life will come."""
         self._done.set()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.close()
 
     def _beat(self, *_args: Any, **_kwargs: Any) -> None:
         self._alive = time.monotonic()

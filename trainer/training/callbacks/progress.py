@@ -29,6 +29,7 @@ class ProgressBarCallback(TrainerCallback):
             shown = {name: f"{float(logs[key]):.3g}" for key, name in _WATCHED.items() if logs and key in logs}
             self.bar.set_postfix(shown, refresh=False)
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def close(self) -> None:
+        """Also where training failed: an open bar would move what is printed next."""
         if self.bar is not None:
             self.bar.close()
