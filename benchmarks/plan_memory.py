@@ -20,7 +20,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -102,25 +102,15 @@ def _pairs(root: Path, length: int) -> Path:
     return path
 
 
-class MeasuredRanks:
-    """A launcher whose ranks write down their peak."""
-
-    def start(self, run_dir: Path, stage: str, distributed: bool) -> None:
-        from launchers.local.section import free_port
-        from launchers.outcome import prepare_directories
-        from launchers.processes import World, rank_environment
-
-        logs, _ = prepare_directories(run_dir, stage)
-        size = 2 if distributed else 1
-        world = World(local_size=size, size=size, port=free_port())
-        ranks = []
-        for rank in range(size):
-            with (logs / f"measured{rank}.log").open("wb") as log:
-                command = [sys.executable, "-m", "benchmarks.plan_memory", "--rank", str(run_dir), stage]
-                environment = {**rank_environment(rank, world), **RETURN_MEMORY}
-                ranks.append(subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT))
-        if any([rank.wait() for rank in ranks]):
-            raise SystemExit(f"a rank failed; see {logs}\n{(logs / 'measured0.log').read_text()[-3000:]}")
+def measured_rank(run_dir: Path, stage: str, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """In the place of `launchers.processes.start_rank`: a rank that writes down its peak, and what it says into its logs."""
+    path = run_dir / stage / "logs" / f"measured{environment['RANK']}.log"
+    command = [sys.executable, "-m", "benchmarks.plan_memory", "--rank", str(run_dir), stage]
+    with path.open("wb") as log:
+        return subprocess.Popen(
+            command, env={**environment, **RETURN_MEMORY}, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
 
 
 def status(key: str) -> int:
@@ -165,7 +155,7 @@ def measure(config: Any) -> tuple[float, float]:
     from trainer.plan.memory import estimate
     from trainer.plan.shape import shape_of
 
-    with mock.patch("trainer.pipeline.run.launcher_for", lambda _config: MeasuredRanks()):
+    with mock.patch("launchers.processes.start_rank", measured_rank):
         run_dir = trainer.pipeline.run.carry_out(config)
     peaks = [max(json.loads(path.read_text())) for path in (run_dir / "sft").glob("peak*.json")]
     assert len(peaks) == 2

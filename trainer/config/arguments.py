@@ -3,6 +3,7 @@ packages that are missing."""
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from trainer.config.run import RunConfig
@@ -54,7 +55,9 @@ def _made(cls: type, fields: dict[str, Any]) -> Any:
 
     arguments: Any = object.__new__(cls)
     vars(arguments)["_setup_devices"] = torch.device("cpu")  # a cached property: looking for devices would set up this process
-    arguments.__init__(**{**fields, "output_dir": "unused", "bf16": False, "tf32": None, "use_cpu": True})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # the ranks, which use them, say so
+        arguments.__init__(**{**fields, "output_dir": "unused", "bf16": False, "tf32": None, "use_cpu": True})
     return arguments
 
 
