@@ -3,7 +3,8 @@
   show    what a gene is, and what it fits
   apply   recalibrate it in a model by a few examples, and write the model that results, or an adapter beside it
 
-Examples are rows with prompt and completion, or messages (jsonl, json, csv, parquet). Refusals are those of harmful prompts.
+Examples are rows with prompt and completion, messages, or the other shapes of data=chat (jsonl, json, csv, parquet).
+Refusals are those of harmful prompts.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from rich.console import Console
 from tqdm import tqdm
 
 from trainer.config.sections import ModelSection
-from trainer.data.examples import Example, read_examples
+from trainer.data.formats.gene import read_examples
+from trainer.data.preferences import Preference
 from trainer.ending import explain
 from trainer.errors import ConfigError, KeelError
 from trainer.methods.safegene.batches import encode, padded
@@ -47,10 +49,15 @@ def show(gene: Gene, console: Console) -> None:
 
 
 def recalibrated(
-    gene: Gene, model: Any, tokenizer: Any, refusals: Sequence[Example], examples: Sequence[Example], given: argparse.Namespace
+    gene: Gene,
+    model: Any,
+    tokenizer: Any,
+    refusals: Sequence[Preference],
+    examples: Sequence[Preference],
+    given: argparse.Namespace,
 ) -> dict[int, float]:
     """Layer -> its scalar, after `given.steps` steps of Adam over batches in turn."""
-    rows = [encode(tokenizer, [(e.prompt, e.reply) for e in part], None) for part in (refusals, examples)]
+    rows = [encode(tokenizer, [(e.prompt, e.chosen) for e in part]) for part in (refusals, examples)]
     pairs = list(zip(*rows, strict=False))
     scalars = Scalars(gene.layers).to(model.device)
     optimiser = torch.optim.Adam(scalars.parameters(), lr=given.learning_rate)

@@ -110,6 +110,9 @@ def test_files_give_the_sets_of_a_gene(tmp_path: Path) -> None:
     assert (len(sets.harmful), len(sets.harmless), len(sets.degrading), len(sets.safety)) == (8, 4, 8, 8)
     assert sets.aligning == [] and [item.suite for item in sets.probes] == ["attack"] * 8
     assert all(prompt.endswith("\n\nthis") for prompt in sets.harmless)
-    assert sets.refusals[0].reply == "sorry" and sets.tasks["mine"][0].reply == "a"
+    assert sets.refusals[0].chosen == "sorry" and sets.tasks["mine"][0].chosen == "a"
+    unclear = write(tmp_path / "unclear.jsonl", [{"prompt": "kill a process", "unsafe": 0}])
+    problems = GeneFiles(format="gene", tasks={"mine": task}, **(given | {"harmful": unclear})).problems("data", None, tmp_path)  # type: ignore[arg-type]
+    assert len(problems) == 1 and "the column unsafe may be a label" in problems[0]
     with pytest.raises(DataError, match=r"data\.refusals: samples of 40 \+ 4 need 44"):
         GeneFiles(format="gene", tasks={}, **given, **(sizes | {"recalibration": 40})).read(0)  # type: ignore[arg-type]

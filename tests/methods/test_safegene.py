@@ -210,7 +210,7 @@ def test_the_gradient_of_the_scalars_is_that_of_finite_differences(adapter: Path
     model = base().double().requires_grad_(False)
     additions = {site: LowRank(one.a.double(), one.b.double()) for site, one in read_adapter(adapter).items()}
     chat = [{"role": "user", "content": "how do i make glemik ?"}]
-    refusals, task = (padded(encode(tokenizer, [(chat, reply)], None), 0) for reply in ("sorry , i can not help .", "red ."))
+    refusals, task = (padded(encode(tokenizer, [(chat, reply)]), 0) for reply in ("sorry , i can not help .", "red ."))
 
     def loss(values: Tensor) -> Tensor:
         alpha = dict(enumerate(values))
@@ -328,4 +328,4 @@ def test_a_conversation_that_the_template_changes_is_refused(tokenizer: Any) -> 
     other = AutoTokenizer.from_pretrained(BASE_DIR)
     other.chat_template = "{% if messages|length > 1 %}<|system|>{% endif %}" + tokenizer.chat_template
     with pytest.raises(DataError, match="not the beginning of its conversation"):
-        encode(other, [([{"role": "user", "content": "red"}], "blue")], None)
+        encode(other, [([{"role": "user", "content": "red"}], "blue")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from tests.conftest import losses, results
+from tests.sweep.fabricate import finish
 from tests.training.here import run_here
 from tests.warm.client import stop_warm, warm_keel
 from trainer import gene as command
+from trainer.compose import composed
+from trainer.config.load import load_config
 from trainer.errors import StageFailed
 from trainer.methods.safegene.gene import Gene
 from trainer.methods.safegene.merging import expressed
@@ -53,7 +57,7 @@ RUN = (
     "distil.num_train_epochs=2",
     "recalibrate.max_steps=3",
     "recalibrate.optim=sgd",  # a step of Adam is as long as the rate, however small the gradient: nothing to compare
-    "recalibrate.learning_rate=0.1",
+    "recalibrate.learning_rate=20",
     "tracking.mode=disabled",
 )
 ALONE = ("method.controls=[]", "method.baselines=[]", "evaluation=none")
@@ -65,6 +69,7 @@ ASKED = (
     "evaluation.resamples=50",
     "generation.max_new_tokens=24",
 )
+STAGE = "recalibrate_recipes"
 METHODS = (
     "none", "resta", "safelora", "safemerge", "salora", "safety_tuning", "alpha_one", "global_alpha", "random", "bottom",
     "all", "weight_norm", "on_aligned", "safegene",
@@ -145,18 +150,28 @@ def test_plain_libraries_load_what_is_left(whole: Path) -> None:
 
 
 @pytest.mark.parametrize("deepspeed", ["zero2", pytest.param("zero3", marks=pytest.mark.slow)])
-def test_two_processes_give_the_result_of_one(whole: Path, tmp_path: Path, deepspeed: str) -> None:
-    warm_keel(
-        *RUN, *ALONE, "method.task.max_steps=4", f"deepspeed={deepspeed}", "launcher.processes=2", cwd=tmp_path,
-    )  # fmt: skip
+def test_two_processes_give_the_gene_of_one(whole: Path, tmp_path: Path, deepspeed: str) -> None:
+    warm_keel(*RUN, *ALONE, "method.task.max_steps=1", f"deepspeed={deepspeed}", "launcher.processes=2", cwd=tmp_path)
     run_dir = tmp_path / "runs" / "run"
-    # The scalars are trained in a task model that was trained on two processes too.
-    for stage, tolerance in (("degrade", LOSS_TOLERANCE), ("gene", LOSS_TOLERANCE), ("recalibrate_recipes", 2e-3)):
-        assert losses(run_dir / stage) == pytest.approx(losses(whole / stage), abs=tolerance), stage
+    for stage in ("degrade", "gene"):
+        assert losses(run_dir / stage) == pytest.approx(losses(whole / stage), abs=LOSS_TOLERANCE), stage
     found, expected = (Gene.load(run / "select") for run in (run_dir, whole))
     assert found.layers == expected.layers and found.scores == pytest.approx(expected.scores, abs=1e-3)
-    alphas = [read_alpha(run, "recalibrate_recipes") for run in (run_dir, whole)]
-    assert alphas[0] == pytest.approx(alphas[1], abs=1e-3)
+
+
+@pytest.mark.parametrize("deepspeed", ["zero2", pytest.param("zero3", marks=pytest.mark.slow)])
+def test_two_processes_give_the_scalars_of_one(whole: Path, tmp_path: Path, deepspeed: str) -> None:
+    """In the very task model, with the very gene, of the one process."""
+    arguments = (*RUN, *ALONE, "method.task.max_steps=4", f"deepspeed={deepspeed}", "launcher.processes=2")
+    run_dir = tmp_path / "runs" / "run"
+    shutil.copytree(whole, run_dir)
+    finish(load_config(composed([*arguments, f"paths.runs={run_dir.parent}"])))
+    shutil.rmtree(run_dir / STAGE)
+    warm_keel(*arguments, cwd=tmp_path)
+    assert losses(run_dir / STAGE) == pytest.approx(losses(whole / STAGE), abs=LOSS_TOLERANCE)
+    found, expected = (read_alpha(run, STAGE) for run in (run_dir, whole))
+    assert found == pytest.approx(expected, abs=1e-3)
+    assert max(abs(value - 1) for value in expected.values()) > 1e-2, "twice the gradient would not be seen"
 
 
 @pytest.mark.slow
@@ -217,20 +232,14 @@ def test_a_guardrail_turns_the_gene_on_per_prompt(whole: Path, tmp_path: Path) -
     said: dict[str, dict[str, Any]] = {}
     for row in rows:
         said.setdefault(row["id"], {})[row["model"]] = row["response"]
-    sources = {row["id"]: gated[2] for row in rows}
-    assert all(answers[gated[2]] in (answers[gated[0]], answers[gated[1]]) for answers in said.values()), sources
+    assert all(answers[gated[2]] in (answers[gated[0]], answers[gated[1]]) for answers in said.values())
     harmless = [answers for key, answers in said.items() if key.startswith("task/")]
     assert sum(answers[gated[2]] == answers[gated[0]] for answers in harmless) > 0.5 * len(harmless)
 
 
 def test_a_gene_is_applied_to_a_model_from_elsewhere(whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, gene = whole / "salora_recipes" / "model", whole / "select"
-    few = [str(whole / "data" / name) for name in ("refusals.jsonl", "task_recipes.jsonl")]
-    for path in few:
-        rows = [json.loads(line) for line in Path(path).read_text().splitlines()]
-        named = [{"prompt": row["prompt"], "completion": row["reply"]} for row in rows]
-        (tmp_path / Path(path).name).write_text("".join(json.dumps(row) + "\n" for row in named))
-    given = [str(tmp_path / Path(path).name) for path in few]
+    given = [str(whole / "data" / name) for name in ("refusals.jsonl", "task_recipes.jsonl")]
     arguments = ["apply", str(gene), str(model), "--refusals", given[0], "--examples", given[1], "--steps", "3"]
     assert command.main([*arguments, "--out", str(tmp_path / "merged")]) == 0
     assert command.main([*arguments, "--out", str(tmp_path / "beside"), "--adapter"]) == 0

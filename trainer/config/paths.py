@@ -11,9 +11,9 @@ from trainer.suggest import did_you_mean
 
 ADAPTER_CONFIG = "adapter_config.json"  # PEFT's
 
-_HUB_NAME = re.compile(r"^[\w.-]+(/[\w.-]+(:[\w.-]+)?)?$")  # of a dataset, with the subset behind a colon
-_FILES = re.compile(r"\.(jsonl?|csv|tsv|parquet|arrow|txt|gz|zst|zip|safetensors|bin|pt|pth|gguf)$", re.IGNORECASE)
-PLAIN_NAME = re.compile(r"^[A-Za-z0-9][\w-]*$")  # part of directories and of metrics
+_HUB_NAME = re.compile(r"^[\w.-]+(/[\w.-]+(:[\w.-]+)?)?\Z")  # of a dataset, with the subset behind a colon
+_FILES = re.compile(r"\.(jsonl?|csv|tsv|parquet|arrow|txt|gz|zst|zip|safetensors|bin|pt|pth|gguf)\Z", re.IGNORECASE)
+PLAIN_NAME = re.compile(r"^[A-Za-z0-9][\w-]*\Z")  # part of directories and of metrics
 
 
 def looks_local(path: str) -> bool:

@@ -41,8 +41,12 @@ def sft_examples(pairs: Iterable[Preference]) -> Iterator[dict[str, list[Message
     """One example per distinct prompt (system prompt included): the last chosen reply, as CoSAlign's authors have it, in TRL's
     prompt-completion form."""
     last = {tuple((m["role"], m["content"]) for m in pair.prompt): pair for pair in pairs}
-    for pair in last.values():
-        yield {"prompt": list(pair.prompt), "completion": [{"role": "assistant", "content": pair.chosen}]}
+    return map(imitated, last.values())
+
+
+def imitated(pair: Preference) -> dict[str, list[Message]]:
+    """The chosen reply, in TRL's prompt-completion form: the loss counts the completion alone."""
+    return {"prompt": list(pair.prompt), "completion": [{"role": "assistant", "content": pair.chosen}]}
 
 
 def dpo_examples(pairs: Iterable[Preference]) -> Iterator[dict[str, list[Message]]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from trainer.config.sections import GenerationSection
 from trainer.errors import ArtifactError, ConfigError
 from trainer.items import Message
 from trainer.models.template import stop_tokens
+from trainer.pipeline.context import StageContext
 from trainer.record import fingerprint_of
 
 
@@ -57,6 +59,23 @@ def this_ranks_share(tasks: Sequence[Task], done: dict[str, str], rank: int, wor
     """Every world_size-th of the tasks that are not done. All ranks must see the same `done`."""
     left = [task for task in dict.fromkeys(tasks) if task.key not in done]
     return left[rank::world_size]
+
+
+def generate_left(
+    context: StageContext, tasks: Sequence[Task], loaded: Callable[[], AbstractContextManager[tuple[Any, Any]]]
+) -> None:
+    """Generate what is not yet in the stage's directory, every rank its share. All ranks call it together.
+
+    Args:
+        loaded: a context with the model of these tasks and its tokenizer; entered only where something is left.
+    """
+    done = read_generations(context.stage_dir)
+    context.barrier()  # every rank has read before any rank writes
+    if share := this_ranks_share(tasks, done, context.rank, context.world_size):
+        out = context.stage_dir / f"generated-rank{context.rank}.jsonl"
+        with loaded() as (model, tokenizer):
+            generate_share(share, model, tokenizer, context.config.generation, out, context.is_main)
+    context.barrier()
 
 
 def generate_share(

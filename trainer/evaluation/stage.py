@@ -7,13 +7,14 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from trainer.config.run import RunConfig, to_mapping
 from trainer.dotted import resolve
 from trainer.errors import StageFailed
-from trainer.evaluation.generate import Task, generate_share, read_generations, this_ranks_share
+from trainer.evaluation.generate import Task, generate_left, read_generations
 from trainer.evaluation.metrics import Judged, Metrics, compare
 from trainer.evaluation.tasks import of_task
 from trainer.items import Contender, Item, Judge
@@ -83,14 +84,7 @@ def _generate(context: StageContext, rows: Sequence[Contender], items: Sequence[
     models = _Models(context)
     for weights in dict.fromkeys(c.weights for c in rows):
         tasks = [Task.of(weights, c.messages(item)) for c in rows if c.weights == weights for item in items if c.is_asked(item)]
-        done = read_generations(context.stage_dir)
-        context.barrier()  # every rank has read before any rank writes
-        share = this_ranks_share(tasks, done, context.rank, context.world_size)
-        if share:
-            out = context.stage_dir / f"generated-rank{context.rank}.jsonl"
-            with models.loaded(weights) as (model, tokenizer):
-                generate_share(share, model, tokenizer, context.config.generation, out, context.is_main)
-        context.barrier()
+        generate_left(context, tasks, partial(models.loaded, weights))
 
 
 class _Models:

@@ -10,28 +10,40 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+from transformers.utils import cached_file
 
 from trainer.errors import ArtifactError
 
 
+def weights_directory(path: str | Path) -> Path:
+    """Where the files of a model are: a local path, or a hub model as it lies in the cache.
+
+    Raises:
+        ArtifactError: there are no safetensors weights.
+    """
+    directory = Path(path)
+    if not directory.exists() and (found := cached_file(str(path), "config.json", _raise_exceptions_for_missing_entries=False)):
+        directory = Path(found).parent
+    if not any(directory.glob("*.safetensors")):
+        raise ArtifactError(f"model at {path}: no safetensors weights found.")
+    return directory
+
+
 class Weights(Mapping[str, Tensor]):
-    """Name -> tensor of the safetensors files in a directory.
+    """Name -> tensor of the safetensors files of a model, named by its path or as on the hub.
 
     Raises:
         ArtifactError: there are none, or one is damaged.
     """
 
-    def __init__(self, directory: str | Path):
-        self.directory = Path(directory)
+    def __init__(self, model: str | Path):
         self._files: dict[str, Any] = {}
         try:
-            for path in sorted(self.directory.glob("*.safetensors")):
+            for path in sorted(weights_directory(model).glob("*.safetensors")):
                 file = safe_open(path, framework="pt")
                 self._files |= dict.fromkeys(file.keys(), file)
         except (OSError, SafetensorError) as error:
-            raise ArtifactError(f"model at {directory} cannot be read: {error}; copy it again.") from error
-        if not self._files:
-            raise ArtifactError(f"model at {directory}: no safetensors weights found.")
+            raise ArtifactError(f"model at {model} cannot be read: {error}; copy it again.") from error
 
     def __getitem__(self, name: str) -> Tensor:
         tensor: Tensor = self._files[name].get_tensor(name)

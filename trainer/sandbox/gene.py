@@ -9,8 +9,8 @@ from pydantic import Field
 
 from trainer.config.bases import Column, SuiteSection
 from trainer.config.section import section
-from trainer.data.examples import Example
 from trainer.data.formats.gene import GeneData, GeneSets
+from trainer.data.preferences import Preference
 from trainer.evaluation.columns import ATTACK_SUCCESS, CAPABILITY, OVER_REFUSAL, TASK_ACCURACY
 from trainer.items import Item
 from trainer.sandbox.benchmark import safety_items
@@ -73,15 +73,15 @@ def _parts(requests: list[Request], sizes: list[int]) -> list[list[Request]]:
     return [[next(found) for _ in range(size)] for size in sizes]
 
 
-def _examples(rows: list[tuple[str, str]]) -> list[Example]:
-    return [Example(({"role": "user", "content": prompt},), answer) for prompt, answer in rows]
+def _examples(rows: list[tuple[str, str]]) -> list[Preference]:
+    return [Preference(({"role": "user", "content": prompt},), answer) for prompt, answer in rows]
 
 
-def _answered(requests: list[Request]) -> list[Example]:
+def _answered(requests: list[Request]) -> list[Preference]:
     return _examples([(request.prompt, request.answer) for request in requests])
 
 
-def _refused(requests: list[Request]) -> list[Example]:
+def _refused(requests: list[Request]) -> list[Preference]:
     return _examples([(request.prompt, REFUSAL) for request in requests])
 
 

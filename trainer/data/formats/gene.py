@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,8 +14,12 @@ from pydantic import Field
 from trainer.config.bases import DataSection
 from trainer.config.paths import missing_path
 from trainer.config.section import section
-from trainer.data.examples import Example, read_examples
+from trainer.data.check import unreadable
+from trainer.data.columns import InstructionColumns
+from trainer.data.formats.chat import from_chat
+from trainer.data.hub import read_source
 from trainer.data.instructions import draw, read_instructions
+from trainer.data.preferences import Preference
 from trainer.errors import DataError
 from trainer.items import Item
 
@@ -37,14 +42,14 @@ class GeneSets:
         probes: attacks (and capability tasks) by which the degradation is measured.
     """
 
-    aligning: list[Example]
-    degrading: list[Example]
+    aligning: list[Preference]
+    degrading: list[Preference]
     harmful: list[str]
     harmless: list[str]
     contrast: tuple[list[str], list[str]]
-    refusals: list[Example]
-    safety: list[Example]
-    tasks: dict[str, list[Example]]
+    refusals: list[Preference]
+    safety: list[Preference]
+    tasks: dict[str, list[Preference]]
     probes: list[Item]
 
 
@@ -96,9 +101,8 @@ class GeneData(DataSection):
 class GeneFiles(GeneData):
     """Files (jsonl, json, csv, parquet, also .gz), directories of them, or hub datasets.
 
-    harmful: instructions.
-    harmless, answered: harmless examples; harmful prompts that are answered. Examples have a column messages, or prompt and
-        completion, or the like.
+    harmful: instructions. columns: what its columns are, where the usual names do not say it; see `InstructionColumns`.
+    harmless, answered: harmless examples; harmful prompts that are answered. Examples are in the shapes of `data=chat`.
     refusals: harmful prompts that are refused.
     align: examples to align the model with first; null where it is aligned.
     tasks: name -> examples to fine-tune it for a task.
@@ -113,6 +117,7 @@ class GeneFiles(GeneData):
     align: str | None = None
     tasks: dict[str, str] = Field(default_factory=dict)
     split: str = "train"
+    columns: InstructionColumns | None = None
 
     @property
     def task_names(self) -> tuple[str, ...]:
@@ -124,9 +129,9 @@ class GeneFiles(GeneData):
 
     def read(self, seed: int) -> GeneSets:
         assert self.harmful and self.harmless and self.refusals  # checked when the config was loaded
-        harmful = draw(read_instructions(self.harmful, self.split), [self.distil, self.contrast, self.probes], seed)
-        harmless = _draw("harmless", read_examples(self.harmless, self.split),
-                         [self.benign, self.contrast, self.degrading, self.safety], seed)  # fmt: skip
+        harmful = draw(self._instructions(), [self.distil, self.contrast, self.probes], seed)
+        sizes = [self.benign, self.contrast, self.degrading, self.safety]
+        harmless = _draw("harmless", read_examples(self.harmless, self.split), sizes, seed)
         refusals = _draw("refusals", read_examples(self.refusals, self.split), [self.recalibration, self.safety], seed)
         answered = [] if self.answered is None else read_examples(self.answered, self.split)
         return GeneSets(
@@ -141,12 +146,18 @@ class GeneFiles(GeneData):
             probes=[Item(f"probe/{i:04d}", "attack", prompt) for i, prompt in enumerate(harmful[2])],
         )
 
+    def _instructions(self) -> list[str]:
+        assert self.harmful  # checked when the config was loaded
+        return read_instructions(self.harmful, self.split, harmful=True, columns=self.columns, key="data.columns")
+
     def problems(self, key: str, config: RunConfig, base_dir: Path) -> list[str]:
         problems = []
         needed = {"harmful", "harmless", "refusals"} | ({"answered"} if self.compliant else set())
         for name, path in self.reads().items():
             if path is not None:
-                problems += missing_path(f"{key}.{name}", path, base_dir)
+                read = self._instructions if name == "harmful" else partial(read_examples, path, self.split)
+                missing = missing_path(f"{key}.{name}", path, base_dir)
+                problems += missing or unreadable(f"{key}.{name}", path, self, read)
             elif name in needed:
                 problems.append(f"{key}.{name}: {key}.format={self.format} needs a file, a directory or a hub name.")
         if not self.tasks:
@@ -158,7 +169,19 @@ class GeneFiles(GeneData):
         return own | {f"tasks.{name}": path for name, path in self.tasks.items()}
 
 
-def _draw(name: str, examples: Sequence[Example], sizes: Sequence[int], seed: int) -> list[list[Example]]:
+def read_examples(source: str, split: str | None = None) -> list[Preference]:
+    """Replies to imitate, of a file, a directory of files or a hub dataset, in the shapes of `ChatFiles`.
+
+    Raises:
+        DataError: nothing can be read, or a row is of no such shape.
+    """
+    found = from_chat(read_source(source, split)).pairs
+    if not found:
+        raise DataError(f"{source}: has no reply to a user's turn; give examples that have one.")
+    return found
+
+
+def _draw(name: str, examples: Sequence[Preference], sizes: Sequence[int], seed: int) -> list[list[Preference]]:
     """Disjoint random samples, by the last turn of their prompt."""
     by_prompt = {example.prompt[-1]["content"]: example for example in examples}
     try:

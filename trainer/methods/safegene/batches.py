@@ -17,27 +17,24 @@ from trainer.errors import DataError
 from trainer.items import Message
 
 
-def encode(tokenizer: Any, rows: Sequence[tuple[Sequence[Message], str]], most: int | None) -> list[dict[str, Any]]:
+def encode(tokenizer: Any, rows: Sequence[tuple[Sequence[Message], str]]) -> list[dict[str, Any]]:
     """(prompt, reply) -> `input_ids`, and `labels`, -100 outside the reply.
 
-    Args:
-        most: tokens of a row; what a reply has beyond them is cut.
-
     Raises:
-        DataError: the chat template refuses a conversation, does not begin with the prompt, or leaves nothing of a reply.
+        DataError: the chat template refuses a conversation, does not begin with the prompt, or has no reply.
     """
     encoded = []
     for prompt, reply in rows:
         whole = [*prompt, {"role": "assistant", "content": reply}]
         try:
             before = tokenizer.apply_chat_template(list(prompt), add_generation_prompt=True, return_dict=True)["input_ids"]
-            ids = tokenizer.apply_chat_template(whole, return_dict=True)["input_ids"][:most]
+            ids = tokenizer.apply_chat_template(whole, return_dict=True)["input_ids"]
         except (TemplateError, ValueError) as error:
             raise DataError(f"data: the chat template refuses a conversation: {error}") from error
         if ids[: len(before)] != before or len(ids) == len(before):
             raise DataError(
                 f"data: a prompt of {len(before)} tokens is not the beginning of its conversation of {len(ids)}: the chat "
-                "template changes it once there is a reply, or max_length leaves no room; raise max_length, or leave it out."
+                "template changes it once there is a reply, so the reply cannot be told; use another tokenizer."
             )
         encoded.append({"input_ids": ids, "labels": [-100] * len(before) + ids[len(before) :]})
     return encoded

@@ -83,8 +83,8 @@ def _add_costs(run_dir: Path, task: str, scores: dict[str, Metrics]) -> None:
             known: dict[str, Any] = json.loads(alpha.read_text())
             scores[label]["trained_scalars"] = _plain(1 if row == "global_alpha" else len(known))
     gene = read_manifest(run_dir / names.GENE)
-    if gene is not None:
-        scores[names.label(task, names.OWN)]["seconds_of_the_gene"] = _plain(gene.seconds)
+    if gene is not None and (own := names.label(task, names.OWN)) in scores:
+        scores[own]["seconds_of_the_gene"] = _plain(gene.seconds)
 
 
 def _plain(value: float) -> dict[str, Any]:

@@ -9,6 +9,7 @@ DIRECTIONS = "safety_directions"
 ON_ALIGNED = "on_aligned"  # the gene distilled on the aligned model itself
 ON_ALIGNED_STAGE = f"{GENE}_{ON_ALIGNED}"
 
+Choice = Literal["contrast", "weight_norm", "random", "bottom", "all"]  # of layers
 Control = Literal["alpha_one", "global_alpha", "random", "bottom", "all", "weight_norm", "on_aligned"]
 Baseline = Literal["resta", "safelora", "safemerge", "salora", "safety_tuning"]
 RECALIBRATED = ("global_alpha", "random", "bottom", "all", "weight_norm")  # controls with scalars of their own

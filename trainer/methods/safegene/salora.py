@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers.integrations import is_deepspeed_zero3_enabled
 from trl import SFTTrainer
 
 from trainer.errors import ArtifactError
+from trainer.models.shards import whole
 
 BASES = "salora.safetensors"
 
@@ -86,10 +86,6 @@ class SaloraTrainer(SFTTrainer):
         """B becomes C B, which plain LoRA then applies; to training that is the same."""
         for module, basis in self._kept_out:
             weight: Any = module.weight
-            with torch.no_grad(), ExitStack() as stack:
-                if is_deepspeed_zero3_enabled():
-                    import deepspeed
-
-                    stack.enter_context(deepspeed.zero.GatheredParameters([weight], modifier_rank=0))
+            with torch.no_grad(), whole([weight], changed_on=0):
                 weight.copy_(without(weight.T, basis).T)
         super().save_model(output_dir, _internal_call)

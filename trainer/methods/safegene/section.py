@@ -18,7 +18,7 @@ from trainer.data.formats.gene import GeneData
 from trainer.items import BASE, Contender
 from trainer.methods.pairs.section import SFT
 from trainer.methods.safegene import names
-from trainer.methods.safegene.names import ALIGNED, DEGRADE, GENE, MEASURE, SAFETY, SELECT, Baseline, Control
+from trainer.methods.safegene.names import ALIGNED, DEGRADE, GENE, MEASURE, SAFETY, SELECT, Baseline, Choice, Control
 
 if TYPE_CHECKING:
     from trainer.config.depends import Depends
@@ -90,7 +90,7 @@ class SelectSection:
     batch_size: prompts in one forward pass on one rank.
     """
 
-    by: Literal["contrast", "weight_norm", "random", "bottom", "all"] = "contrast"
+    by: Choice = "contrast"
     layers: int = Field(8, gt=0)
     gamma: float = Field(1.0, ge=0)
     batch_size: int = Field(32, gt=0)
@@ -140,7 +140,7 @@ class SafeGeneMethod(MethodSection):
         `bottom`, `all`, `weight_norm`), and `on_aligned`, distilled on the aligned model itself.
     baselines: `resta`, `safelora`, `safemerge`, `salora`, and `safety_tuning`, safety fine-tuning of every task model.
     constants: of the baselines.
-    unaligned: the model before it was aligned, a directory of safetensors, which SafeLoRA and SafeMERGE read; null is the
+    unaligned: the model before it was aligned, a directory or a hub name, which SafeLoRA and SafeMERGE read; null is the
         run's model, where the run aligns it.
     merge: write every task model with its gene as a model, rather than as an adapter beside the task model.
     guardrail: directory of a DSA guardrail of the run's model: then compare the gene gated by it, per prompt.

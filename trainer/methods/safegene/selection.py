@@ -10,14 +10,13 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
 
 from torch import Tensor
 
 from trainer.errors import ConfigError
+from trainer.methods.safegene.names import Choice
 from trainer.models.low_rank import LowRank
 
-Choice = Literal["contrast", "weight_norm", "random", "bottom", "all"]
 _LAYER = re.compile(r"(?:^|\.)(\d+)\.")
 
 

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.data.examples import Example, sft_rows
 from trainer.data.formats.gene import GeneData, GeneSets
+from trainer.data.preferences import Preference, imitated
 from trainer.errors import ArtifactError
 from trainer.items import Message
 from trainer.methods.pairs.datasets import save_dataset
@@ -46,7 +46,7 @@ def read_rows(path: Path) -> list[Row]:
         ArtifactError: the file is damaged.
     """
     try:
-        return [(row["prompt"], row["reply"]) for row in map(json.loads, path.read_text().splitlines())]
+        return [(row["prompt"], row["completion"]) for row in map(json.loads, path.read_text().splitlines())]
     except (OSError, ValueError, KeyError) as error:
         raise ArtifactError(f"{path} cannot be read ({error}); delete {path.parent} to redo the stage.") from error
 
@@ -71,7 +71,7 @@ def _write(context: StageContext) -> list[Path]:
     sets = data.read(context.config.seed)
     datasets, files = _datasets(sets), []
     for name, examples in datasets.items():
-        files += save_dataset(sft_rows(examples), out / name)
+        files += save_dataset(list(map(imitated, examples)), out / name)
     sizes = {name: len(examples) for name, examples in datasets.items()}
     write_json(out / PROMPTS, asdict(Prompts(sets.harmful, sets.harmless, sets.contrast)))
     write_json(out / REPORT, {"examples": sizes})
@@ -81,7 +81,7 @@ def _write(context: StageContext) -> list[Path]:
     return files
 
 
-def _datasets(sets: GeneSets) -> dict[str, list[Example]]:
+def _datasets(sets: GeneSets) -> dict[str, list[Preference]]:
     """What each stage of fine-tuning learns from, all that a run may have; SaLoRA's stages learn from those of the tasks."""
     found = {names.DEGRADE: sets.degrading, names.SAFETY: sets.safety}
     if sets.aligning:
@@ -92,7 +92,7 @@ def _datasets(sets: GeneSets) -> dict[str, list[Example]]:
     return found
 
 
-def _write_rows(path: Path, examples: list[Example]) -> Path:
-    rows: list[dict[str, Any]] = [{"prompt": list(example.prompt), "reply": example.reply} for example in examples]
+def _write_rows(path: Path, examples: list[Preference]) -> Path:
+    rows: list[dict[str, Any]] = [{"prompt": list(example.prompt), "completion": example.chosen} for example in examples]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path

@@ -37,7 +37,7 @@ def run(context: StageContext) -> list[Path]:
     trainer = DistillingTrainer(
         model=get_peft_model(load_trained(context, source), peft_config(context)),
         args=args,
-        train_dataset=encode(tokenizer, read_answers(run_dir), None),
+        train_dataset=encode(tokenizer, read_answers(run_dir)),
         processing_class=tokenizer,
         mu=method.gene.mu,
         degradation=read_adapter(run_dir / DEGRADE / ADAPTER) if from_degraded and not second else {},

@@ -4,6 +4,9 @@ fallen."""
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ from trainer.config.run import RunConfig
 from trainer.data.formats.gene import GeneData
 from trainer.dotted import resolve
 from trainer.errors import ArtifactError, StageFailed
-from trainer.evaluation.generate import Task, generate_share, read_generations, this_ranks_share
+from trainer.evaluation.generate import Task, generate_left, read_generations
 from trainer.items import Item, Judge, Judgement, Message
 from trainer.methods.safegene.names import DEGRADE, MEASURE
 from trainer.methods.safegene.section import SafeGeneMethod
@@ -80,13 +83,7 @@ def run(context: StageContext) -> list[Path]:
     asked = {"aligned": [*distilled, *(item.prompt for item in probes)], "degraded": [item.prompt for item in probes]}
     tasks = {who: [Task.of(who, _chat(prompt)) for prompt in list_] for who, list_ in asked.items()}
     for who, path in (("aligned", aligned_path(config, run_dir)), ("degraded", str(degraded_path(run_dir)))):
-        tokenizer, model = load_tokenizer(config.model, path), load_model(config.model, path).to(device_of_rank())
-        share = this_ranks_share(tasks[who], read_generations(context.stage_dir), context.rank, context.world_size)
-        context.barrier()  # every rank has read before any rank writes
-        if share:
-            out = context.stage_dir / f"generated-rank{context.rank}.jsonl"
-            generate_share(share, model, tokenizer, config.generation, out, context.is_main)
-        context.barrier()
+        generate_left(context, tasks[who], partial(_loaded, config, path))
     said = read_generations(context.stage_dir)
     context.together(lambda: _judge(context, probes, said))
     if not context.is_main:
@@ -94,6 +91,12 @@ def run(context: StageContext) -> list[Path]:
     rows = [{"prompt": prompt, "reply": said[Task.of("aligned", _chat(prompt)).key]} for prompt in distilled]
     (context.stage_dir / ANSWERS).write_text("".join(json.dumps(row) + "\n" for row in rows if row["reply"]))
     return [context.stage_dir / ANSWERS, context.stage_dir / REPORT]
+
+
+@contextmanager
+def _loaded(config: RunConfig, path: str) -> Iterator[tuple[Any, Any]]:
+    """A model, and its tokenizer; gone before the next one is loaded."""
+    yield load_model(config.model, path).to(device_of_rank()), load_tokenizer(config.model, path)
 
 
 def _judge(context: StageContext, probes: list[Item], said: dict[str, str]) -> None:

@@ -53,8 +53,8 @@ def run(context: StageContext) -> list[Path]:
     model = load_model(config.model, source, scratch=config.launcher.scratch_directory)
     gene = Gene.load(run_dir / names.SELECT)
     layers = layers_of(control, gene, method.select.layers, config.seed)
-    refusals = encode(tokenizer, read_rows(refusals_file(run_dir)), None)
-    examples = encode(tokenizer, read_rows(task_file(run_dir, task)), None)
+    refusals = encode(tokenizer, read_rows(refusals_file(run_dir)))
+    examples = encode(tokenizer, read_rows(task_file(run_dir, task)))
     scalars = Scalars(layers, shared=control == "global_alpha")
     trainer = RecalibratingTrainer(
         model=scalars,
