@@ -8,7 +8,7 @@ PROCESSES ?= 2
 export HF_HUB_OFFLINE ?= 1
 export PYTHONWARNINGS ?= ignore::FutureWarning
 
-.PHONY: help setup demo test test-all slurm check format clean
+.PHONY: help setup demo test test-all slurm browser check format clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,7 +30,7 @@ demo: setup  ## the main job on the embedded sandbox: CoSAlign SFT then DPO, two
 test: setup  ## the tests, everything real in them
 	$(BIN)/python -m pytest -m 'not slow'
 
-test-all: check slurm test  ## the checks, the tests, a real Slurm and the drills, whose table it prints: what CI runs
+test-all: check slurm browser test  ## the checks, the tests, a real Slurm, a real browser and the drills, whose table it prints: what CI runs
 	$(BIN)/python -m pytest -m slow
 
 slurm:  ## Debian's Slurm, which the cluster tests start on this machine (installed if you are root)
@@ -38,6 +38,12 @@ slurm:  ## Debian's Slurm, which the cluster tests start on this machine (instal
 	  test "$$(id -u)" = 0 && apt-get update -qq && \
 	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client munge; } \
 	  || echo "Slurm is not installed and cannot be installed here: tests/cluster will be skipped" >&2
+
+browser:  ## Debian's Chromium without a window, for the tests of report.html (installed if you are root)
+	@command -v chromium-headless-shell chromium chromium-browser google-chrome >/dev/null || { \
+	  test "$$(id -u)" = 0 && apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium-headless-shell; } \
+	  || echo "There is no browser, and none can be installed here: the tests of report.html will be skipped" >&2
 
 check: setup  ## ruff, mypy, shellcheck
 	$(BIN)/ruff check .
