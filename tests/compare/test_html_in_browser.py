@@ -101,7 +101,7 @@ def test_the_filters_find_what_is_there(opened: Open) -> None:
 
     _choose(shown, "suite", "attack")
     assert _counts(shown)[0] == sum(prompt.suite == "attack" for prompt in prompts)
-    _choose(shown, "verdict", "unsafe")
+    _choose(shown, "verdict", "✕ unsafe")
     unsafe = [r for r in given.responses if prompts[r.prompt].suite == "attack" and r.outcome == "unsafe"]
     assert (_counts(shown)[0], _counts(shown)[2]) == (len({r.prompt for r in unsafe}), len(unsafe))
     _choose(shown, "suite", "all")

@@ -72,7 +72,7 @@ class _Numbered(dict[Any, int]):
 
 
 def _summary(comparison: Comparison) -> str:
-    counted = {"run": comparison.runs, "model": comparison.rows, "response": comparison.responses}
+    counted: dict[str, Sequence[Any]] = {"run": comparison.runs, "model": comparison.rows, "response": comparison.responses}
     said = [f"{len(things):,} {name}{'' if len(things) == 1 else 's'}" for name, things in counted.items()]
     return f"{', '.join(said)}; made {comparison.made}"
 

@@ -88,8 +88,7 @@ class Browser {
       const values = choices(field);
       return values.length ? chooser(label, [["", "all"], ...values.map((value) => [value, value])], set(key)) : null;
     };
-    const present = new Set(responses.verdict);
-    const verdicts = responses.verdicts.map(({ name }, index) => [index, name]).filter(([index]) => present.has(index));
+    const verdicts = responses.verdicts.map(({ name, sign }, index) => [index, `${sign} ${name}`]);
     let waiting = 0;
     const search = html("input", { type: "search", "aria-label": "search", placeholder: "in prompts, responses and replies", oninput: () => {
       clearTimeout(waiting);

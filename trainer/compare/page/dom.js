@@ -22,10 +22,11 @@ function furnish(node, attributes, children) {
   return node;
 }
 
-/** A number as a person reads it: three decimals below 10, fewer above, thousands with k, M, G. */
-function written(value) {
+/** A number as a person reads it: three decimals below 10, fewer above, none from a thousand on. `like` is a number whose decimals it
+ * shall have. */
+function written(value, like = value) {
   if (value === null) return "–";
-  const size = Math.abs(value);
+  const size = Math.abs(like);
   if (size >= 1e6 || (size > 0 && size < 5e-4)) return value.toExponential(1);
   if (size >= 1000) return Math.round(value).toLocaleString("en");
   return value.toFixed(size >= 100 ? 1 : size >= 10 ? 2 : 3);

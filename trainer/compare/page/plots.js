@@ -178,8 +178,11 @@ function labels(points, front, overview, at, box) {
     const [x, y] = at(point);
     const text = overview.models[point.model].name;
     const width = text.length * LETTER;
-    const places = [[9, 4, "start"], [-9, 4, "end"], [0, -11, "middle"], [0, 20, "middle"], [9, -9, "start"], [9, 17, "start"], [-9, -9, "end"], [-9, 17, "end"]];
-    for (const [dx, dy, anchor] of places) {
+    const away = point.knee ? 15 : 9;
+    // Beside the bars first, then over them.
+    const sides = [[away, 4, "start"], [-away, 4, "end"], [0, -away - 2, "middle"], [0, away + 11, "middle"]];
+    const corners = [[away, -7, "start"], [away, 15, "start"], [-away, -7, "end"], [-away, 15, "end"]];
+    for (const [dx, dy, anchor] of [...corners, ...sides]) {
       const left = x + dx - (anchor === "end" ? width : anchor === "middle" ? width / 2 : 0);
       const area = [left, y + dy - 11, left + width, y + dy + 3];
       const isFree = taken.every((other) => area[2] < other[0] || area[0] > other[2] || area[3] < other[1] || area[1] > other[3]);

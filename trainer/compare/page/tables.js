@@ -105,7 +105,7 @@ function metricCell(model, metric, cell, [least, most], best) {
     low === null ? null : svg("line", { x1: at(low), x2: at(high), y1: 4, y2: 4 }),
     svg("rect", { x: at(value) - 1.5, y: 0.5, width: 3, height: 7 }));
   const text = html("span", { class: value === best ? "best" : null }, written(value),
-    low === null ? null : html("small", {}, ` ±${written((high - low) / 2)}`));
+    low === null ? null : html("small", {}, ` ±${written((high - low) / 2, value)}`));
   const node = html("div", { class: "metric" }, text, mark);
   const over = cell.over ? ` ${cell.over}` : "";
   tooltip.on(node, [model.name, `${metric.name}: ${interval(cell.of)}${over}`, ...cell.runs.map(([run, ...of]) => `${run}: ${interval(of)}`)]);
