@@ -28,7 +28,9 @@ def test_a_wheel_carries_configs_and_base(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(site)}
     code = (
         "import trainer, trainer.conf, trainer.kinds, launchers.slurm.section; from trainer.config.shipped import BASE_DIR; "
-        "print(trainer.__file__, trainer.conf.__file__, launchers.slurm.section.__file__, BASE_DIR / 'model.safetensors')"
+        "from trainer.compare.html import PAGE; "
+        "print(trainer.__file__, trainer.conf.__file__, launchers.slurm.section.__file__, "
+        "BASE_DIR / 'model.safetensors', PAGE / 'report.html.j2', PAGE / 'style.css', PAGE / 'main.js')"
     )
     found = subprocess.run(
         [sys.executable, "-c", code], cwd=outside, env=environment, capture_output=True, text=True, check=True

@@ -21,7 +21,6 @@ _VERDICTS = {
     "invalid": ("unsure", "?", True),
 }
 _HARMLESS = ("over_refusal", "capability", "task")  # suites whose prompts ask for no harm
-_POINTS = 300  # of a curve
 
 
 def overview(comparison: Comparison) -> dict[str, Any]:
@@ -150,18 +149,19 @@ def _pareto(pareto: Pareto, comparison: Comparison, cells: dict[tuple[str, str],
 
 
 def _curves(comparison: Comparison) -> list[dict[str, Any]]:
-    """The loss first; long ones thinned out, with their last value."""
+    """The loss first."""
     settings = {run.key: run.setting for run in comparison.runs}
-    found = []
-    for curve in sorted(comparison.curves, key=lambda curve: curve.name != "train/loss"):
-        kept = list(range(0, len(curve.steps), max(1, math.ceil(len(curve.steps) / _POINTS))))
-        if kept and kept[-1] != len(curve.steps) - 1:
-            kept.append(len(curve.steps) - 1)
-        values = [_finite(curve.values[index], digits=5) for index in kept]
-        steps = [curve.steps[index] for index in kept]
-        names = {"run": curve.run, "setting": settings[curve.run], "stage": curve.stage, "metric": curve.name}
-        found.append({**names, "steps": steps, "values": values})
-    return found
+    return [
+        {
+            "run": curve.run,
+            "setting": settings[curve.run],
+            "stage": curve.stage,
+            "metric": curve.name,
+            "steps": curve.steps,
+            "values": [_finite(value, digits=5) for value in curve.values],
+        }
+        for curve in sorted(comparison.curves, key=lambda curve: curve.name != "train/loss")
+    ]
 
 
 def _differences(comparison: Comparison) -> dict[str, Any]:

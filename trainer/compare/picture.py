@@ -25,7 +25,7 @@ def draw_pareto(comparison: Comparison, pareto: Pareto, path: Path) -> None:
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     front = sorted((point for point in pareto.points if not point.dominated), key=lambda point: point.capability)
-    axes.plot(*_staircase(front, metrics[pareto.capability], metrics[pareto.safety]), color="black", alpha=0.5, linewidth=1.2)
+    axes.plot(*staircase(front, metrics[pareto.capability], metrics[pareto.safety]), color="black", alpha=0.5, linewidth=1.2)
     for index, point in enumerate(pareto.points):
         colour = _GREY if point.dominated else f"C{index % 10}"
         x, y = cells[point.row, pareto.capability], cells[point.row, pareto.safety]
@@ -39,7 +39,7 @@ def draw_pareto(comparison: Comparison, pareto: Pareto, path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def _staircase(front: list[Point], across: Metric, up: Metric) -> tuple[list[float], list[float]]:
+def staircase(front: list[Point], across: Metric, up: Metric) -> tuple[list[float], list[float]]:
     """The border of what the front dominates: between two points it turns where both metrics are the worse of the two."""
     worse = {"down": max}
     x, y = [], []

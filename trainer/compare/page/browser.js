@@ -175,7 +175,7 @@ class Browser {
       html("p", { class: "about" }, about),
       this.text("prompt", item.prompt, item.folded),
       item.system ? this.text("safety config", item.system, false) : "",
-      ...places.map((place) => this.response(place)));
+      html("div", { class: "answers" }, places.map((place) => this.response(place))));
   }
 
   /** A titled text; folded behind a click where it may harm. */
