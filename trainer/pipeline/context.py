@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +16,7 @@ import torch.distributed as dist
 from trainer.config.run import RunConfig
 from trainer.config.stage import Stage, Training
 from trainer.errors import KeelError
+from trainer.pipeline.meter import Meter
 from trainer.pipeline.places import MODEL_DIR, base_model_path
 
 T = TypeVar("T")
@@ -23,13 +24,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class StageContext:
-    """Attributes: run_dir holds one directory per stage; `stage_dir` is this stage's own."""
+    """Attributes: run_dir holds one directory per stage; `stage_dir` is this stage's own; meter: of what it takes."""
 
     config: RunConfig
     run_dir: Path
     stage: Stage
     rank: int
     world_size: int
+    meter: Meter = field(default_factory=Meter, compare=False)
 
     @classmethod
     def of_this_process(cls, config: RunConfig, run_dir: Path, stage: Stage) -> StageContext:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.errors import ArtifactError
+from trainer.pipeline.cost import Cost
 from trainer.record import fingerprint_of, git_commit, hash_files, versions, write_json
 
 MANIFEST = "manifest.json"
@@ -19,7 +20,8 @@ MANIFEST = "manifest.json"
 @dataclass(frozen=True)
 class Manifest:
     """fingerprint: hash of config part, seed and inputs. inputs: fingerprints of what the stage read, left by the stages before
-    it or from outside the run. outputs: file -> sha256, relative to the stage directory."""
+    it or from outside the run. outputs: file -> sha256, relative to the stage directory. cost: `Cost` as a dict, of all ranks
+    and starts; None where none was taken."""
 
     stage: str
     fingerprint: str
@@ -33,6 +35,7 @@ class Manifest:
     versions: dict[str, str]
     host: str
     outputs: dict[str, str]
+    cost: dict[str, Any] | None = None
 
     @property
     def produced(self) -> str:
@@ -42,7 +45,7 @@ class Manifest:
 
 def write_manifest(
     stage_dir: Path, *, fingerprint: str, inputs: dict[str, str], config: dict[str, Any], seed: int,
-    world_size: int, seconds: float, outputs: Iterable[Path],
+    world_size: int, seconds: float, outputs: Iterable[Path], cost: Cost | None = None,
 ) -> Manifest:  # fmt: skip
     paths = list(outputs)
     manifest = Manifest(
@@ -58,6 +61,7 @@ def write_manifest(
         versions=versions(),
         host=platform.node(),
         outputs=dict(zip((str(p.relative_to(stage_dir)) for p in paths), hash_files(paths), strict=True)),
+        cost=None if cost is None else asdict(cost),
     )
     write_json(stage_dir / MANIFEST, asdict(manifest))
     return manifest

@@ -1,4 +1,4 @@
-"""Training metrics to the tracker."""
+"""Training metrics to the tracker, and how fast it goes."""
 
 from __future__ import annotations
 
@@ -6,13 +6,19 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from trainer.pipeline.meter import Meter
 from trainer.tracking.tracker import Tracker
+from trainer.training.callbacks.throughput import Throughput
 
 
 class MetricsCallback(TrainerCallback):
-    def __init__(self, tracker: Tracker):
+    def __init__(self, tracker: Tracker, meter: Meter):
         self.tracker = tracker
+        self.throughput = Throughput(meter)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.throughput.begin(state)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         values = {f"train/{key}": value for key, value in (logs or {}).items() if isinstance(value, int | float)}
-        self.tracker.log(values, state.global_step)
+        self.tracker.log(values | self.throughput.since(state.global_step, logs or {}), state.global_step)
