@@ -23,7 +23,7 @@ from trainer.models.fingerprint import base_fingerprint
 from trainer.models.load import load_model, load_tokenizer
 from trainer.models.low_rank import read_adapter
 from trainer.pipeline.run import CONFIG, run_directory
-from trainer.sweep.ledger import Entry, Ledger
+from trainer.sweep.journal import Entry, Journal
 
 JOB = "7"  # what the fake Slurm calls every job
 BASE = SHIPPED["sandbox_steerable"]
@@ -119,11 +119,11 @@ def adapted_run(path: Path) -> None:
 
 
 def sweep(path: Path) -> None:
-    ledger = Ledger(path / "sweep.jsonl")
+    journal = Journal(path / "sweep.jsonl")
     for seed in (0, 1):
         config = run_config(path.parent, f"{path.name}/seed={seed}", seed=seed)
         finish(config, {"sft": {"capability": {"value": 0.5}}})
-        ledger.append(Entry(f"seed={seed}", str(run_directory(config)), [f"seed={seed}"], "done", None))
+        journal.append(Entry(f"seed={seed}", str(run_directory(config)), [f"seed={seed}"], "done", None))
 
 
 # Files and directories that the reader is taken to have -> what makes a small one.

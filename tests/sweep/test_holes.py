@@ -19,7 +19,7 @@ from trainer.config.run import RunConfig
 from trainer.errors import ConfigError, StageFailed
 from trainer.pipeline.run import CONFIG, claim_directory, is_finished
 from trainer.sweep import array
-from trainer.sweep.ledger import Ledger
+from trainer.sweep.journal import Journal
 from trainer.sweep.points import Point
 
 
@@ -69,10 +69,10 @@ def test_only_the_holes_are_submitted_as_one_array(
     for point, job in ((sweep[1], "40_1"), (sweep[2], "40_2"), (sweep[3], "41")):
         claim_directory(point.config)
         record_job(point, job)
-    ledger = Ledger(tmp_path / "base" / "sweep.jsonl")
-    array.submit(slurm, sweep, ledger, tmp_path / "base" / "sweep")
+    journal = Journal(tmp_path / "base" / "sweep.jsonl")
+    array.submit(slurm, sweep, journal, tmp_path / "base" / "sweep")
     assert slurm.submitted == [["seed=2", "seed=4"]]
-    found = {name: (entry.state, entry.job) for name, entry in ledger.entries().items()}
+    found = {name: (entry.state, entry.job) for name, entry in journal.entries().items()}
     assert found == {
         "seed=0": ("kept", None),
         "seed=1": ("running", "40_1"),
@@ -92,7 +92,7 @@ def test_a_sweep_that_is_done_submits_nothing(tmp_path: Path, monkeypatch: pytes
     sweep = points(tmp_path, 2)
     for point in sweep:
         finish(point.config)
-    array.submit(slurm, sweep, Ledger(tmp_path / "base" / "sweep.jsonl"), tmp_path / "base" / "sweep")
+    array.submit(slurm, sweep, Journal(tmp_path / "base" / "sweep.jsonl"), tmp_path / "base" / "sweep")
     assert slurm.submitted == []
 
 
@@ -102,7 +102,7 @@ def test_another_config_in_the_directories_is_refused_for_all_at_once(tmp_path: 
         finish(point.config)
     with pytest.raises(ConfigError) as caught:
         array.submit(
-            slurm, points(tmp_path, 2, data={"format": "sandbox", "prompts": 7}), Ledger(tmp_path / "l"), tmp_path / "s"
+            slurm, points(tmp_path, 2, data={"format": "sandbox", "prompts": 7}), Journal(tmp_path / "l"), tmp_path / "s"
         )
     assert len(caught.value.problems) == 2
     assert slurm.submitted == []
@@ -113,7 +113,7 @@ def test_runs_of_different_sizes_are_not_one_array(tmp_path: Path, monkeypatch: 
     first, second = points(tmp_path, 2)
     other = replace(second, config=run_config(tmp_path, "base/b", launcher={"name": "slurm", "gpus_per_node": 0, "mem": "8G"}))
     with pytest.raises(ConfigError, match="launcher: it differs between the runs"):
-        array.submit(slurm, [first, other], Ledger(tmp_path / "l"), tmp_path / "s")
+        array.submit(slurm, [first, other], Journal(tmp_path / "l"), tmp_path / "s")
     assert slurm.submitted == []
 
 
@@ -136,7 +136,7 @@ def _overwriting(config: RunConfig) -> RunConfig:
 def test_a_plain_run_of_the_sweeps_name_leaves_the_sweep_alone(tmp_path: Path) -> None:
     sweep = points(tmp_path, 1)
     finish(sweep[0].config)
-    Ledger(tmp_path / "base" / "sweep.jsonl").append(sweep[0].entry("done"))
+    Journal(tmp_path / "base" / "sweep.jsonl").append(sweep[0].entry("done"))
     (tmp_path / "base" / "sweep").mkdir()
     config = run_config(tmp_path, "base")
     claim_directory(config)
@@ -154,11 +154,11 @@ def test_waiting_ends_with_the_last_job_and_says_which_runs_are_not_done(
     for index, point in enumerate(sweep):
         record_job(point, f"50_{index}")
     finish(sweep[0].config)
-    ledger = Ledger(tmp_path / "base" / "sweep.jsonl")
-    failures = array.wait_for(slurm, sweep, ledger)
+    journal = Journal(tmp_path / "base" / "sweep.jsonl")
+    failures = array.wait_for(slurm, sweep, journal)
     assert list(failures) == ["seed=1"]
     assert "job 50_1 ended and the run is not done" in str(failures["seed=1"])
-    assert {name: entry.state for name, entry in ledger.entries().items()} == {"seed=0": "done", "seed=1": "failed"}
+    assert {name: entry.state for name, entry in journal.entries().items()} == {"seed=0": "done", "seed=1": "failed"}
     assert "waiting for jobs: 1 pending, 1 running\nwaiting for jobs: 1 running\n" in capsys.readouterr().out
 
 
@@ -167,5 +167,5 @@ def test_waiting_ends_when_slurm_has_long_been_silent(
 ) -> None:
     slurm = queue(monkeypatch, {"silent": ""})
     with pytest.raises(StageFailed, match="did not answer"):
-        array.wait_for(slurm, points(tmp_path, 1), Ledger(tmp_path / "l"))
+        array.wait_for(slurm, points(tmp_path, 1), Journal(tmp_path / "l"))
     assert "the jobs go on without this process" in capsys.readouterr().out

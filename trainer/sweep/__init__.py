@@ -1,1 +1,1 @@
-"""Many runs from one command: their points, the ledger of what became of them, and who starts them."""
+"""Many runs from one command: their points, the journal of what became of them, and who starts them."""

@@ -8,20 +8,20 @@ from pathlib import Path
 
 from trainer.ending import explain
 from trainer.errors import ConfigError, KeelError
-from trainer.sweep.ledger import Ledger
+from trainer.sweep.journal import Journal
 from trainer.sweep.state import present_rows
 from trainer.sweep.table import print_table
 
-LEDGER = "sweep.jsonl"
+JOURNAL = "sweep.jsonl"
 
 
 def main(directory: Path) -> int:
-    ledger = Ledger(directory / LEDGER)
+    journal = Journal(directory / JOURNAL)
     try:
-        if not ledger.path.exists():
-            known = sorted(str(path.parent) for path in directory.parent.glob(f"*/{LEDGER}"))
+        if not journal.path.exists():
+            known = sorted(str(path.parent) for path in directory.parent.glob(f"*/{JOURNAL}"))
             raise ConfigError(f"{directory} is not a sweep's directory; sweeps beside it: {', '.join(known) or 'none'}.")
-        rows = present_rows(ledger)
+        rows = present_rows(journal)
     except KeelError as error:
         return explain(error)
     print_table(f"{directory.name}: {len(rows)} runs", rows)

@@ -11,7 +11,7 @@ from launchers.jobs import recorded_jobs
 from trainer.config.bases import Scheduler
 from trainer.errors import ConfigError, KeelError, StageFailed
 from trainer.pipeline.run import is_finished
-from trainer.sweep.ledger import Ledger
+from trainer.sweep.journal import Journal
 from trainer.sweep.points import Point, claim_all
 from trainer.sweep.table import Row, print_table
 
@@ -19,7 +19,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds between two questions to the
 _SILENCES = 20  # questions in a row without an answer, after which waiting ends
 
 
-def submit(scheduler: Scheduler, points: Sequence[Point], ledger: Ledger, directory: Path) -> None:
+def submit(scheduler: Scheduler, points: Sequence[Point], journal: Journal, directory: Path) -> None:
     """Submit the holes of the sweep as one array, and print what was and was not submitted.
 
     Args:
@@ -29,7 +29,7 @@ def submit(scheduler: Scheduler, points: Sequence[Point], ledger: Ledger, direct
         ConfigError: the runs cannot be one array.
         StageFailed: the scheduler is not there or refused.
     """
-    active, known = scheduler.active(), ledger.entries()
+    active, known = scheduler.active(), journal.entries()
     rows: dict[str, Row] = {}
     for point in points:
         if job := _active_job(point, active):
@@ -38,9 +38,9 @@ def submit(scheduler: Scheduler, points: Sequence[Point], ledger: Ledger, direct
             rows[point.name] = Row(point.name, "kept", point.run_dir)
         recorded = known.get(point.name)
         if point.name in rows and (recorded is None or (job and recorded.job != job)):  # started by itself, outside a sweep
-            ledger.append(point.entry(rows[point.name].state, job))
+            journal.append(point.entry(rows[point.name].state, job))
     holes = [point for point in points if point.name not in rows]
-    lines = [f"every run is done or under way: nothing to submit; {ledger.path} is the ledger"]
+    lines = [f"every run is done or under way: nothing to submit; {journal.path} is the journal"]
     if holes:
         if any(point.config.launcher != holes[0].config.launcher for point in holes):
             raise ConfigError(
@@ -51,14 +51,14 @@ def submit(scheduler: Scheduler, points: Sequence[Point], ledger: Ledger, direct
         submission = scheduler.submit_array(holes[0].config, [point.run_dir for point in holes], directory)
         for index, point in enumerate(holes):
             job = f"{submission.job_ids[0]}_{index}"
-            ledger.append(point.entry("submitted", job))
+            journal.append(point.entry("submitted", job))
             rows[point.name] = Row(point.name, "submitted", point.run_dir, job)
-        lines = [*scheduler.follow(submission), f"sweep:     python -m trainer.sweep {ledger.path.parent}"]
-    print_table(f"{ledger.path.parent.name}: {len(points)} runs, {len(holes)} submitted", [rows[p.name] for p in points])
+        lines = [*scheduler.follow(submission), f"sweep:     python -m trainer.sweep {journal.path.parent}"]
+    print_table(f"{journal.path.parent.name}: {len(points)} runs, {len(holes)} submitted", [rows[p.name] for p in points])
     print("\n".join(lines), flush=True)
 
 
-def wait_for(scheduler: Scheduler, points: Sequence[Point], ledger: Ledger) -> dict[str, KeelError]:
+def wait_for(scheduler: Scheduler, points: Sequence[Point], journal: Journal) -> dict[str, KeelError]:
     """Wait until no job of these runs is pending or running; as many days as it takes.
 
     Returns:
@@ -80,7 +80,7 @@ def wait_for(scheduler: Scheduler, points: Sequence[Point], ledger: Ledger) -> d
             jobs = recorded_jobs(point.run_dir)
             failures[point.name] = StageFailed(f"{point.name}: job {jobs[-1] if jobs else '?'} ended and the run is not done.")
             print(failures[point.name], flush=True)
-        ledger.append(point.entry("done" if done else "failed"))
+        journal.append(point.entry("done" if done else "failed"))
     return failures
 
 

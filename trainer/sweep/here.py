@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from trainer.ending import explain
 from trainer.errors import Interrupted, KeelError, StageFailed
 from trainer.pipeline.run import carry_out
-from trainer.sweep.ledger import Ledger
+from trainer.sweep.journal import Journal
 from trainer.sweep.points import Point, claim_all
 from trainer.sweep.table import Row, print_table
 
 
-def run_here(points: Sequence[Point], ledger: Ledger, report: bool) -> dict[str, KeelError]:
+def run_here(points: Sequence[Point], journal: Journal, report: bool) -> dict[str, KeelError]:
     """Carry out every run that is not done. One that fails does not end the sweep.
 
     Args:
@@ -28,9 +28,9 @@ def run_here(points: Sequence[Point], ledger: Ledger, report: bool) -> dict[str,
 
     def record(point: Point, state: str) -> None:
         states[point.name] = state
-        ledger.append(point.entry(state))
+        journal.append(point.entry(state))
 
-    known = ledger.entries()
+    known = journal.entries()
     for point in points:
         if point.name in kept and point.name not in known:
             record(point, "kept")
@@ -53,5 +53,5 @@ def run_here(points: Sequence[Point], ledger: Ledger, report: bool) -> dict[str,
     finally:
         if report:
             rows = [Row(point.name, states[point.name], point.run_dir) for point in points]
-            print_table(f"{ledger.path.parent.name}: {len(points)} runs", rows)
+            print_table(f"{journal.path.parent.name}: {len(points)} runs", rows)
     return failures

@@ -1,4 +1,4 @@
-"""The ledger of a sweep: one line of JSON each time a run of it is started or ends."""
+"""The journal of a sweep: one line of JSON each time a run of it is started or ends."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Entry:
     time: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
 
 
-class Ledger:
+class Journal:
     """Only ever appended to; of several lines on a point the last one holds."""
 
     def __init__(self, path: Path):

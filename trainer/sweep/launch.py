@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from trainer.errors import ConfigError, KeelError
 from trainer.sweep.array import submit, wait_for
 from trainer.sweep.here import run_here
-from trainer.sweep.ledger import Ledger
+from trainer.sweep.journal import Journal
 from trainer.sweep.objective import objective_of
 from trainer.sweep.points import Point, compose_points
 
@@ -25,9 +25,9 @@ class SweepFailed(KeelError, RuntimeError):
     exit_code = 1
 
 
-def sweep_ledger(sweep: DictConfig) -> Ledger:
-    """The ledger beside the directory of the sweep's other files: `sweep.jsonl` beside `sweep/`."""
-    return Ledger(Path(sweep.hydra.sweep.dir).with_suffix(".jsonl"))
+def sweep_journal(sweep: DictConfig) -> Journal:
+    """The journal beside the directory of the sweep's other files: `sweep.jsonl` beside `sweep/`."""
+    return Journal(Path(sweep.hydra.sweep.dir).with_suffix(".jsonl"))
 
 
 def launch(loader: ConfigLoader, sweep: DictConfig, jobs: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
@@ -47,15 +47,15 @@ def launch(loader: ConfigLoader, sweep: DictConfig, jobs: Sequence[Sequence[str]
         raise ConfigError(
             "run.objective: an optimising sweeper needs a number of results.json: run.objective=sft_dpo/cosa_score/seen."
         )
-    ledger = sweep_ledger(sweep)
+    journal = sweep_journal(sweep)
     launcher = points[0].config.launcher
     if launcher.submits and launcher.scheduler is not None:
-        submit(launcher.scheduler, points, ledger, Path(sweep.hydra.sweep.dir))
+        submit(launcher.scheduler, points, journal, Path(sweep.hydra.sweep.dir))
         if not optimising:
             return [JobReturn(overrides=point.overrides, status=JobStatus.COMPLETED) for point in points]
-        failures = wait_for(launcher.scheduler, points, ledger)
+        failures = wait_for(launcher.scheduler, points, journal)
     else:
-        failures = run_here(points, ledger, report=not optimising)
+        failures = run_here(points, journal, report=not optimising)
         if failures and not optimising:
             raise SweepFailed(f"{len(failures)} of {len(points)} runs failed; the same command runs those again.")
     return [_returned(point, failures.get(point.name)) for point in points]

@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 
 from trainer.compose import lenient, own_overrides, run_name
 from trainer.errors import ConfigError
-from trainer.sweep.launch import SweepFailed, sweep_ledger
+from trainer.sweep.launch import SweepFailed, sweep_journal
 from trainer.sweep.state import present_rows
 from trainer.sweep.table import print_table
 
@@ -75,12 +75,12 @@ def optimise(search: Search, arguments: Sequence[str]) -> None:
         for trial, ended in zip(trials, search.launcher.launch(jobs, initial_job_idx=finished + launched), strict=True):
             failed += not _tell(study, trial, ended)
         launched += len(trials)
-    ledger = sweep_ledger(search.config)
-    print_table(f"{ledger.path.parent.name}: {search.config.run.objective}, {search.direction}", present_rows(ledger))
+    journal = sweep_journal(search.config)
+    print_table(f"{journal.path.parent.name}: {search.config.run.objective}, {search.direction}", present_rows(journal))
     if study.get_trials(states=[TrialState.COMPLETE]):
         best = own_overrides(_overrides(study.best_params), [])
         print(
-            f"best: {study.best_value:.4f} at {' '.join(best)}\nits run: {run_name(str(ledger.path.parent), best)}", flush=True
+            f"best: {study.best_value:.4f} at {' '.join(best)}\nits run: {run_name(str(journal.path.parent), best)}", flush=True
         )
     if failed:
         raise SweepFailed(f"{failed} of {launched} runs failed; the same command tries those again.")

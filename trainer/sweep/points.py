@@ -15,7 +15,7 @@ from trainer.config.load import load_config
 from trainer.config.run import RunConfig
 from trainer.errors import ConfigError
 from trainer.pipeline.run import claim_directory, is_finished, run_directory
-from trainer.sweep.ledger import Entry
+from trainer.sweep.journal import Entry
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Point:
         return self.config.run.on_existing != "overwrite" and is_finished(self.config)
 
     def entry(self, state: str, job: str | None = None) -> Entry:
-        """What the ledger should say of this point now."""
+        """What the journal should say of this point now."""
         return Entry(self.name, str(self.run_dir.absolute()), list(self.overrides), state, job)
 
 

@@ -11,13 +11,13 @@ from trainer.errors import StageFailed
 from trainer.pipeline.chain import chain
 from trainer.pipeline.manifest import MANIFEST
 from trainer.pipeline.run import CONFIG
-from trainer.sweep.ledger import Entry, Ledger
+from trainer.sweep.journal import Entry, Journal
 from trainer.sweep.table import Row
 
 
-def present_rows(ledger: Ledger) -> list[Row]:
-    """One row per point of the ledger."""
-    entries = list(ledger.entries().values())
+def present_rows(journal: Journal) -> list[Row]:
+    """One row per point of the journal."""
+    entries = list(journal.entries().values())
     configs = {e.run_dir: read_config(path) for e in entries if (path := Path(e.run_dir) / CONFIG).exists()}
     schedulers = (config.launcher.scheduler for config in configs.values())
     scheduler = next((found for found in schedulers if found is not None), None)

@@ -59,6 +59,5 @@ def print_table(title: str, rows: Sequence[Row]) -> None:
 def _own_model(config: RunConfig, run_dir: Path) -> dict[str, Any]:
     path = run_dir / RESULTS
     models: dict[str, Any] = json.loads(path.read_text())["models"] if path.exists() else {}
-    variants = {contender.label for contender in config.method.contenders(config) if contender.variant}
-    own = [metrics for label, metrics in models.items() if label not in variants]
-    return own[-1] if own else {}
+    own = config.method.own(config, list(models))
+    return {} if own is None else models[own]
