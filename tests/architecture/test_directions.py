@@ -10,7 +10,10 @@ from pathlib import Path
 from tests.conftest import ROOT
 
 # Every file may import these; they import nothing but one another.
-GROUND = {"trainer.errors", "trainer.suggest", "trainer.record", "trainer.dotted", "trainer.stopping", "trainer.items"}
+GROUND = {
+    "trainer.errors", "trainer.suggest", "trainer.record", "trainer.dotted", "trainer.stopping", "trainer.items",
+    "trainer.vocabulary",
+}  # fmt: skip
 # Room -> what it may import besides. Only rooms above it in this list may import a room.
 ROOMS: dict[str, set[str]] = {
     "trainer.config": set(),
@@ -28,7 +31,11 @@ ROOMS: dict[str, set[str]] = {
         "trainer.checkpoints", "trainer.config", "trainer.models", "trainer.pipeline", "trainer.tracking",
         "trainer.training.callbacks",
     },
-    "trainer.evaluation": {"trainer.config", "trainer.cosa", "trainer.models", "trainer.pipeline", "trainer.tracking"},
+    "trainer.results": {"trainer.config", "trainer.pipeline"},
+    "trainer.ledger": {"trainer.config", "trainer.ending", "trainer.pipeline", "trainer.results"},
+    "trainer.evaluation": {
+        "trainer.config", "trainer.cosa", "trainer.ledger", "trainer.models", "trainer.pipeline", "trainer.tracking",
+    },
     "trainer.evaluation.judges": {"trainer.config", "trainer.cosa", "trainer.evaluation", "trainer.models"},
     "trainer.evaluation.suites": {"trainer.config", "trainer.cosa", "trainer.data", "trainer.evaluation"},
     "trainer.sandbox": {"trainer.config", "trainer.cosa", "trainer.data", "trainer.data.formats", "trainer.evaluation"},
@@ -46,7 +53,8 @@ BY_METHOD = {"trainer.methods.safegene": {"trainer.methods.dsa"}}  # its gene ma
 # What knows the kinds, and the commands: nothing below imports them.
 TOP = (
     "trainer.kinds", "trainer.keys", "trainer.doctor", "trainer.rank", "trainer.worker", "trainer.job",
-    "trainer.plan", "trainer.sweep", "trainer.chat", "trainer.gene", "hydra_plugins.keel", "trainer.__main__",
+    "trainer.plan", "trainer.sweep", "trainer.chat", "trainer.gene", "trainer.compare", "trainer.reproduce",
+    "hydra_plugins.keel", "trainer.__main__",
 )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from trainer.config.section import section
 from trainer.config.stage import Footprint, Stage, Training, TrlSection
-from trainer.items import Contender, Item
+from trainer.items import BASE, Contender, Item
 
 if TYPE_CHECKING:
     from trainer.config.depends import Depends
@@ -59,6 +59,15 @@ class MethodSection(ABC):
     @abstractmethod
     def contenders(self, config: RunConfig) -> list[Contender]:
         """What its stages leave to compare; its own model is the last that is no variant."""
+
+    def own(self, config: RunConfig, labels: Sequence[str]) -> str | None:
+        """Of the models in its results, the one that a run was for: the last that is no variant. None where there is none."""
+        variants = {contender.label for contender in self.contenders(config) if contender.variant}
+        return next((label for label in reversed(labels) if label not in variants), None)
+
+    def reference(self) -> str:
+        """The model in its results that shows what its own has gained and paid."""
+        return BASE.label
 
     def talked_to(self, config: RunConfig) -> str:
         """The stage whose model one talks to, where there is no `chat`."""

@@ -12,21 +12,25 @@ from pathlib import Path
 from typing import Any
 
 from trainer.config.run import RunConfig, to_mapping
+from trainer.cosa.score import cosa_value, keeps_to_config
 from trainer.dotted import resolve
 from trainer.errors import StageFailed
+from trainer.evaluation.costs import costs_of
 from trainer.evaluation.generate import Task, generate_left, read_generations
 from trainer.evaluation.metrics import Judged, Metrics, compare
+from trainer.evaluation.roles import roles_of
 from trainer.evaluation.tasks import of_task
 from trainer.items import Contender, Item, Judge
+from trainer.ledger.store import append, ledger_of
 from trainer.models.device import device_of_rank
 from trainer.models.load import load_model, load_tokenizer
+from trainer.pipeline.chain import chain
 from trainer.pipeline.context import StageContext
-from trainer.pipeline.places import MODEL_DIR, RESULTS, base_model_path
+from trainer.pipeline.places import MODEL_DIR, RESPONSES, RESULTS, base_model_path
 from trainer.pipeline.work import TICKET
 from trainer.record import fingerprint_of, git_commit, versions, write_json
 from trainer.tracking.tracker import Tracker
 
-RESPONSES = "responses.jsonl"
 _SHOWN = 300  # characters of a judge's reply
 
 
@@ -73,11 +77,30 @@ def run(context: StageContext) -> list[Path]:
             for name, path in pictures.items():
                 tracker.image(name, path)
             outputs += pictures.values()
-        results = {"run": config.run.name, "provenance": _provenance(context), "models": scores}
+        roles = roles_of(config, list(scores))
+        weights = {row.label: row.weights for row in rows}
+        costs = {label: costs_of(weights.get(label, label), chain(config), context.run_dir) for label in scores}
+        results = {
+            "run": config.run.name,
+            "provenance": _provenance(context),
+            "roles": roles,
+            "models": scores,
+            "costs": costs,
+        }
         write_json(context.stage_dir / RESULTS, results)
         write_json(context.run_dir / RESULTS, results)
+        _append_to_ledger(context)
         _track(tracker, scores, judged, config.tracking.sample_rows)
     return outputs
+
+
+def _append_to_ledger(context: StageContext) -> None:
+    """The rows can be made again at any time, so that a file system which refuses them ends no evaluation."""
+    runs = Path(context.config.paths.runs).expanduser()
+    try:
+        append(ledger_of(runs), context.run_dir)
+    except OSError as error:
+        print(f"not in the ledger: {error}; `python -m trainer.ledger rebuild {runs}` adds it", flush=True)
 
 
 def _generate(context: StageContext, rows: Sequence[Contender], items: Sequence[Item]) -> None:
@@ -147,7 +170,7 @@ def _require_a_judgement(context: StageContext, judged: Sequence[Judged]) -> Non
 
 
 def _record(row: Judged) -> dict[str, Any]:
-    judgement = row.judgement
+    judgement, cosa = row.judgement, row.item.suite == "cosa"
     return {
         "model": row.label,
         "id": row.item.id,
@@ -163,6 +186,8 @@ def _record(row: Judged) -> dict[str, Any]:
         "risks": sorted(judgement.risks) if judgement else None,
         "rating": judgement.rating if judgement else None,
         "refused": judgement.refused if judgement else None,
+        "score": cosa_value(judgement.rating, judgement.risks, row.item.allowed) if judgement and cosa else None,
+        "keeps": keeps_to_config(judgement.risks, row.item.allowed) == 1 if judgement and cosa else None,
         "correct": judgement.correct if judgement and row.item.suite in ("capability", "task") else None,
     }
 

@@ -11,10 +11,9 @@ from typing import Any
 
 from trainer.config.run import to_mapping
 from trainer.pipeline.context import StageContext
+from trainer.pipeline.places import METRICS_FILE, STEP
 
-STEP = "step"  # W&B renumbers its own steps when a resumed stage repeats some; charts use this
 WANDB_ID = "wandb_id"
-METRICS_FILE = "metrics.jsonl"
 
 
 def stable_id(stage_dir: Path) -> str:

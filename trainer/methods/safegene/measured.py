@@ -16,7 +16,6 @@ from trainer.methods.safegene.stage_recalibrate import ALPHA
 from trainer.pipeline.context import StageContext
 from trainer.pipeline.manifest import read_manifest
 
-MEAN = "mean"
 PICTURE = "methods.png"
 # Metric -> the suite it is of, and what of a response counts.
 _COUNTED = {"asr": ("attack", "risks"), "over_refusal": ("over_refusal", "refused"), "task_accuracy": ("task", "correct")}
@@ -42,13 +41,13 @@ def measure(context: StageContext, scores: dict[str, Metrics]) -> dict[str, Path
                     "ci95": None if interval is None else list(interval),
                     "n": sum(map(len, groups.values())),
                 }
-        scores[names.label(MEAN, row)] = found
+        scores[names.label(names.MEAN, row)] = found
     for task in tasks:
         _add_costs(context.run_dir, task, scores)
     points = {
         row: (scores[name]["asr"]["value"], scores[name]["task_accuracy"]["value"])
         for row in rows
-        if {"asr", "task_accuracy"} <= scores[name := names.label(MEAN, row)].keys()
+        if {"asr", "task_accuracy"} <= scores[name := names.label(names.MEAN, row)].keys()
     }
     if not points:
         return {}

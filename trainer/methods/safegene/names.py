@@ -16,6 +16,7 @@ RECALIBRATED = ("global_alpha", "random", "bottom", "all", "weight_norm")  # con
 OWN = "safegene"
 NONE = "none"
 GATED = "safegene_gated"
+MEAN = "mean"  # in place of a task: means over the tasks
 
 
 def task_stage(task: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -256,6 +256,12 @@ class SafeGeneMethod(MethodSection):
             if (again := names.tuned_stage(task)) in training:
                 add(again, "stage_sft", (*begun, tuned))
         return stages
+
+    def own(self, config: RunConfig, labels: Sequence[str]) -> str | None:
+        return own if (own := names.label(names.MEAN, names.OWN)) in labels else super().own(config, labels)
+
+    def reference(self) -> str:
+        return names.label(names.MEAN, names.NONE)
 
     def contenders(self, config: RunConfig) -> list[Contender]:
         found = [BASE] if self.aligned_stage(config) is None else [BASE, Contender(ALIGNED, ALIGNED, shows_config=False)]

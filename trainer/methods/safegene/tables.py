@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 
 from trainer.evaluation.report import cell
-from trainer.methods.safegene.measured import MEAN
+from trainer.methods.safegene.names import MEAN
 
 _COLUMNS = (("attack\nsuccess ↓", "asr"), ("task\naccuracy ↑", "task_accuracy"), ("over-\nrefusal ↓", "over_refusal"))
 

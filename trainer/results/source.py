@@ -1,0 +1,42 @@
+"""A run as it is read, wherever from, before it is compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Entry = Mapping[str, Any]  # value, ci95, n and perhaps missing, as in results.json
+Curves = dict[tuple[str, str], dict[int, float]]  # (stage, name of what was logged) -> step -> value
+
+
+@dataclass(frozen=True)
+class Source:
+    """Attributes:
+    where: its directory, or where else it was read from.
+    identity: the same for two readings of one run.
+    roles: which of its models is `own`, `base`, and which are `untrained`, as in results.json.
+    models: label -> metric, in the words of the vocabulary -> what was measured.
+    hardware: what its stages ran on.
+    curves: what its stages logged.
+    responses: reads the lines of responses.jsonl; none where they are not known.
+    """
+
+    name: str
+    where: str
+    identity: str
+    config: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    roles: Mapping[str, Any]
+    models: Mapping[str, Mapping[str, Entry]]
+    hardware: str
+    curves: Curves = field(default_factory=dict)
+    responses: Callable[[], list[dict[str, Any]]] = list
+
+    @property
+    def seed(self) -> int:
+        return int(self.config["seed"])
+
+    @property
+    def method(self) -> str:
+        return str(self.config["method"]["name"])
