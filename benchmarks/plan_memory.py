@@ -26,6 +26,7 @@ from typing import Any
 from unittest import mock
 
 from benchmarks.common import Rows, Table, options, publish
+from launchers.allocator import HUGE_PAGES, KEEP
 
 MIB = 1 << 20
 BUCKET = 1_000_000
@@ -44,7 +45,10 @@ LAYOUTS: dict[str, dict[str, Any] | None] = {
 }
 SMALL = {"layers": 2, "hidden": 64, "length": 32, "vocabulary": 512}
 LARGE = {"layers": 8, "hidden": 512, "length": 256, "vocabulary": 32768}
-RETURN_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "2"}
+# What is free is given back at once, so that the peak is what was in use.
+RETURN_MEMORY = {
+    HUGE_PAGES: "0", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "2",
+}  # fmt: skip
 
 
 def config_of(root: Path, name: str, size: dict[str, int]) -> Any:
@@ -105,10 +109,11 @@ def _pairs(root: Path, length: int) -> Path:
 def measured_rank(run_dir: Path, stage: str, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """In the place of `launchers.processes.start_rank`: a rank that writes down its peak, and what it says into its logs."""
     path = run_dir / stage / "logs" / f"measured{environment['RANK']}.log"
+    kept = {name: value for name, value in environment.items() if name not in KEEP}
     command = [sys.executable, "-m", "benchmarks.plan_memory", "--rank", str(run_dir), stage]
     with path.open("wb") as log:
         return subprocess.Popen(
-            command, env={**environment, **RETURN_MEMORY}, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+            command, env={**kept, **RETURN_MEMORY}, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
             start_new_session=True,
         )  # fmt: skip
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from launchers.allocator import kept_memory
 from trainer.errors import Interrupted
 from trainer.stopping import STOP_SIGNALS
 
@@ -36,7 +37,8 @@ class World:
 
 
 def rank_environment(local_rank: int, world: World) -> dict[str, str]:
-    """What a rank needs to find the others (torch's env:// rendezvous), and how many threads it may use."""
+    """What a rank needs to find the others (torch's env:// rendezvous), how many threads it may use, and on a CPU how memory is
+    kept."""
     threads = max(1, (os.cpu_count() or 1) // world.local_size)
     defaults = {"OMP_NUM_THREADS": str(threads)}
     if world.local_size == world.size:
@@ -49,7 +51,7 @@ def rank_environment(local_rank: int, world: World) -> dict[str, str]:
         "MASTER_ADDR": world.address,
         "MASTER_PORT": str(world.port),
     }
-    return {**defaults, **os.environ, **ranks}
+    return {**defaults, **kept_memory(os.environ), **os.environ, **ranks}
 
 
 def start_rank(run_dir: Path, stage: str, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:

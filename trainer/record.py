@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -12,7 +13,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def hash_file(path: Path) -> str:
     if facts.st_size < _REMEMBERED:
         return _sha256(path)
     key = [facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns]
-    known = _cache_directory() / fingerprint_of(key)
+    known = cache_directory("sha256") / fingerprint_of(key)
     with suppress(OSError, UnicodeDecodeError):
         if _SHA256.fullmatch(found := known.read_text()):
             return found
@@ -88,8 +89,17 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _cache_directory() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "keel" / "sha256"
+def cache_directory(kind: str) -> Path:
+    """Where this user's caches of a kind are; it need not be there yet."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "keel" / kind
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """The block for one process at a time, of all that name this file."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # let go when the file closes, however the process ends
+        yield
 
 
 def git_commit() -> str:

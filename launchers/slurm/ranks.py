@@ -9,6 +9,8 @@ import struct
 from collections.abc import Mapping
 from pathlib import Path
 
+from launchers.allocator import kept_memory
+
 _SIOCGIFADDR = 0x8915
 _FIRST_PORT, _PORTS = 16384, 16384  # below those that Linux gives to outgoing connections
 
@@ -43,7 +45,7 @@ def address_on(interface: str) -> str | None:
 
 
 def task_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """What a task that is one rank adds to its environment (torch's env:// rendezvous).
+    """What a task that is one rank adds to its environment (torch's env:// rendezvous, and on a CPU how memory is kept).
 
     Args:
         environment: Slurm's variables, and WORLD_SIZE, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT from the driver.
@@ -52,7 +54,7 @@ def task_environment(environment: Mapping[str, str]) -> dict[str, str]:
         f"Slurm started {environment['SLURM_NTASKS']} tasks where {environment['WORLD_SIZE']} ranks were asked for"
     )
     ranks = {"RANK": environment["SLURM_PROCID"], "LOCAL_RANK": environment["SLURM_LOCALID"]}
-    return ranks | _threads(environment, 1)
+    return ranks | _threads(environment, 1) | kept_memory(environment)
 
 
 def node_environment(environment: Mapping[str, str]) -> dict[str, str]:

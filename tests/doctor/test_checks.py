@@ -27,6 +27,7 @@ def rank(number: int, host: str = "node1") -> RankFacts:
         threads=2,
         free=100 * GIB,
         open_files=65536,
+        allocator="",
         unwritable=None,
     )
 
@@ -40,6 +41,7 @@ def test_equal_ranks_have_no_fault() -> None:
         checks.versions(FOUR),
         checks.devices(FOUR, gpus_wanted=True),
         checks.threads(FOUR),
+        checks.allocator(FOUR),
         checks.writable(FOUR, "runs"),
         checks.shared(FOUR, [True] * 4, "runs"),
         checks.space(FOUR, "runs"),

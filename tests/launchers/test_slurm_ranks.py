@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from launchers.allocator import kept_memory
 from launchers.slurm.allocation import too_small
 from launchers.slurm.ranks import free_port_from, node_environment, rendezvous_port, task_environment
 from launchers.slurm.step import code_of, expand
@@ -19,7 +20,8 @@ TASK = {
 
 
 def test_a_task_is_the_rank_that_slurm_says() -> None:
-    assert task_environment(TASK) == {"RANK": "5", "LOCAL_RANK": "1", "OMP_NUM_THREADS": "6"}
+    place = {"RANK": "5", "LOCAL_RANK": "1", "OMP_NUM_THREADS": "6"}
+    assert task_environment(TASK) == {**place, **kept_memory(TASK)}
 
 
 def test_threads_are_the_tasks_cpus_else_its_share_of_the_node_and_the_user_has_the_last_word() -> None:

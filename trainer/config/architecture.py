@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trainer.config.paths import looks_local
+from trainer.config.models import model_directory
 from trainer.config.sections import ModelSection
 from trainer.config.shipped import SHIPPED
 from trainer.errors import ConfigError
@@ -22,10 +22,8 @@ def shape_fields(model: ModelSection, base_dir: Path) -> tuple[Mapping[str, Any]
     if model.random_init is not None:
         return model.random_init, "model.random_init"
     assert model.path is not None  # checked when the config was loaded
-    if model.path in SHIPPED:
-        return _read(SHIPPED[model.path]), "the shipped sandbox base"
-    if looks_local(model.path):
-        return _read(base_dir / Path(model.path).expanduser()), model.path
+    if (directory := model_directory(model.path, base_dir)) is not None:
+        return _read(directory), "the shipped sandbox base" if model.path in SHIPPED else model.path
     return None if model.shape is None else (model.shape, "model.shape")
 
 

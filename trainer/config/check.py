@@ -9,7 +9,7 @@ from pathlib import Path
 
 from trainer.config.arguments import argument_problems
 from trainer.config.lora import lora_problems
-from trainer.config.paths import adapter_problem, looks_local, missing_path
+from trainer.config.models import model_problems, on_hub, place_problems
 from trainer.config.positions import too_long
 from trainer.config.quantization import quantization_problems
 from trainer.config.run import RunConfig
@@ -73,17 +73,17 @@ def _model_problems(config: RunConfig, base_dir: Path) -> list[str]:
             )
         if model.tokenizer is None:
             problems.append("model.tokenizer: fresh weights come without one; give a tokenizer directory or hub name.")
-    if model.path is not None and model.path not in SHIPPED:
-        problems += missing_path("model.path", model.path, base_dir) or adapter_problem("model.path", model.path, base_dir)
-    if model.revision is not None and (model.path is None or model.path in SHIPPED or looks_local(model.path)):
+    if model.path is not None:
+        problems += model_problems("model.path", model.path, base_dir)
+    if model.revision is not None and (model.path is None or not on_hub(model.path)):
         problems.append("model.revision: only models of the hub have revisions; remove it, or give a hub name as model.path.")
     if model.tokenizer is not None:
-        problems += missing_path("model.tokenizer", model.tokenizer, base_dir)
+        problems += place_problems("model.tokenizer", model.tokenizer, base_dir)
     problems += lora_problems("model.lora", model.lora)
     problems += _attention_problems(model.attn_implementation)
     key, tokenizer = ("model.path", model.path) if model.tokenizer is None else ("model.tokenizer", model.tokenizer)
     if not problems and tokenizer is not None and tokenizer not in SHIPPED:
-        problems += tokenizer_problems(key, tokenizer, base_dir, model.trust_remote_code)
+        problems += tokenizer_problems(key, tokenizer, base_dir, model.trust_remote_code, model.chat_template)
     if not problems:
         problems += target_problems(config, base_dir)
     problems += quantization_problems(config)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainer.config.models import model_place
 from trainer.config.paths import looks_local
-from trainer.config.run import RunConfig, outside, to_mapping
-from trainer.config.shipped import SHIPPED
+from trainer.config.run import DATASETS, RunConfig, outside, to_mapping
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,15 @@ class Depends:
         return () if self.config.model.random_init is None else ("base",)
 
     def reads(self, *prefixes: str) -> dict[str, str]:
-        """What config keys with these beginnings name; paths expanded, hub names as they are, as `name@revision` where one is
-        asked for. A shipped base counts by its content too: another version of it is another model."""
+        """What config keys with these beginnings name: a path where that is on this machine, or the hub's name, as
+        `name@revision` where one is asked for. A shipped base counts by its content too: another version of it is another
+        model."""
         found = {key: name for key, name in outside(self.config).items() if key.startswith(prefixes)}
-        if (shipped := SHIPPED.get(found.get("model.path", ""))) is not None:
-            found["model.path"] = str(shipped)
-        elif "model.path" in found and self.config.model.revision is not None:
-            found["model.path"] += f"@{self.config.model.revision}"
-        return {key: str(Path(name).expanduser()) if looks_local(name) else name for key, name in found.items()}
+        return {key: self._place(key, name) for key, name in found.items()}
+
+    def _place(self, key: str, name: str) -> str:
+        if key.startswith(DATASETS):
+            return str(Path(name).expanduser()) if looks_local(name) else name
+        if key == "model.path" and self.config.model.revision is not None:
+            return f"{name}@{self.config.model.revision}"
+        return model_place(name)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from trainer.config.models import model_place
 from trainer.config.sections import ModelSection
-from trainer.config.shipped import SHIPPED
 
 
 def positions(model: ModelSection, base_dir: Path) -> int | None:
@@ -22,7 +22,7 @@ def _published(model: ModelSection, base_dir: Path) -> Mapping[str, Any]:
     if model.path is None:
         return {}
     try:
-        fields = json.loads(((SHIPPED.get(model.path) or base_dir / Path(model.path).expanduser()) / "config.json").read_text())
+        fields = json.loads(Path(model_place(model.path, base_dir), "config.json").read_text())
     except (OSError, ValueError):
         fields = None
     return fields if isinstance(fields, dict) else model.shape or {}

@@ -105,6 +105,9 @@ class _WithoutAliases(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
+DATASETS = ("data.", "evaluation.")  # keys that begin so name a dataset; others of `outside` a model, or what a run left
+
+
 def outside(config: RunConfig) -> dict[str, str]:
     """What the run reads from outside its own directory: config key -> path or hub name, as the user wrote it; `sandbox` is a
     base that ships with the package."""

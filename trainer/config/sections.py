@@ -42,7 +42,8 @@ class PathsSection:
 class ModelSection:
     """The base model.
 
-    path: a local directory, a hub name, or a shipped base: `sandbox`, `sandbox_steerable`. Not used with `random_init`.
+    path: a local directory or GGUF file, a hub name, a shipped base (`sandbox`, `sandbox_steerable`), or one that comes in
+        packages (`smollm2_135m`, `gemma3_270m`). Not used with `random_init`.
     random_init: fields of a transformers config, `model_type` among them: start from fresh weights of that shape.
     tokenizer: a local directory or hub name; default: the one in `path`.
     revision: of the hub model in `path`: a branch, a tag or a commit; null is the newest.
@@ -51,6 +52,7 @@ class ModelSection:
     lora: train a LoRA adapter instead of all weights: fields of `peft.LoraConfig` (see config/lora.py).
     quantization: load the base in 4 or 8 bits: fields of `transformers.BitsAndBytesConfig`; needs lora and a GPU.
     trust_remote_code: run Python code that comes with the model. Off unless you set it.
+    chat_template: the text of a Jinja template, in place of the tokenizer's own; base models have none.
     chat_template_kwargs: variables for the chat template, such as enable_thinking: false for Qwen3.
     template_date: the day that a chat template is told when it asks for today's (Llama 3.1 and later), so that a run means the
         same tomorrow; the default is those models' own.
@@ -69,6 +71,7 @@ class ModelSection:
     lora: dict[str, Any] | None = None
     quantization: dict[str, Any] | None = None
     trust_remote_code: bool = False
+    chat_template: str | None = None
     chat_template_kwargs: dict[str, bool | int | float | str] = Field(default_factory=dict)
     template_date: Annotated[str, AfterValidator(_day)] = "2024-07-26"
 

@@ -10,19 +10,22 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from trainer.config.paths import looks_local
+from trainer.config.models import model_directory
 
 _SECONDS = 10  # a chat of one turn takes microseconds
 
 
-def tokenizer_problems(key: str, source: str, base_dir: Path, trust_remote_code: bool = False) -> list[str]:
+def tokenizer_problems(
+    key: str, source: str, base_dir: Path, trust_remote_code: bool = False, chat_template: str | None = None
+) -> list[str]:
     """What is wrong with the tokenizer in a directory that is there; nothing is known of one on a hub.
 
     Args:
         key: the key that names `source`.
+        chat_template: in place of the tokenizer's own.
     """
-    path = base_dir / Path(source).expanduser()
-    if not looks_local(source) or not path.is_dir():
+    path = model_directory(source, base_dir)
+    if path is None or not path.is_dir():
         return []
     from jinja2.exceptions import TemplateError
     from transformers import AutoTokenizer
@@ -31,10 +34,11 @@ def tokenizer_problems(key: str, source: str, base_dir: Path, trust_remote_code:
         tokenizer: Any = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code, local_files_only=True)
     except (OSError, ValueError, KeyError, RecursionError) as error:
         return [f"{key}: {source} holds no tokenizer that transformers can load: {str(error).splitlines()[0]}"]
+    tokenizer.chat_template = chat_template or tokenizer.chat_template
     if tokenizer.chat_template is None:
         return [
-            f"{key}: {source} has no chat template, and prompts are chats; use an instruct model's tokenizer or add a "
-            "chat_template to its tokenizer_config.json."
+            f"{key}: {source} has no chat template, and prompts are chats; use an instruct model's tokenizer, or set "
+            "model.chat_template."
         ]
     try:
         with _limited(_SECONDS):

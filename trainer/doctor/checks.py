@@ -133,6 +133,11 @@ def threads(facts: Sequence[RankFacts]) -> Finding:
     return Finding("threads", "; ".join(f"{value}: {ranks_text(ranks)}" for value, ranks in found.items()))
 
 
+def allocator(facts: Sequence[RankFacts]) -> Finding:
+    found = by_value((fact.rank, fact.allocator or "does not matter on a GPU") for fact in facts)
+    return Finding("allocator", "; ".join(f"{value}: {ranks_text(ranks)}" for value, ranks in found.items()))
+
+
 def all_reduce(measured: AllReduce | None) -> Finding:
     if measured is None:
         return Finding("all-reduce", "one rank: nothing to reduce")

@@ -45,6 +45,7 @@ def run(context: StageContext) -> list[Path]:
         checks.versions(facts),
         checks.devices(facts, bool(config.launcher.wants_gpus())),
         checks.threads(facts),
+        checks.allocator(facts),
         _rendezvous(context, joined),
         checks.all_reduce(measured),
         checks.writable(facts, directory),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from launchers.allocator import allocator
 from trainer.errors import ConfigError
 from trainer.models.local_copy import expanded, own_directory
 from trainer.pipeline.context import StageContext
@@ -27,6 +28,7 @@ class RankFacts:
     gpu: which GPU it is, the same for two ranks only if they share one; None on CPU.
     cores, threads: which cores this rank may use; how many threads torch uses in it.
     free: bytes free in the run directory's file system. open_files: how many files a process may have open.
+    allocator: how this rank's process keeps memory, in words; empty where it computes on a GPU.
     unwritable: why this rank cannot write in the run directory; None when it can.
     """
 
@@ -40,6 +42,7 @@ class RankFacts:
     threads: int
     free: int
     open_files: int
+    allocator: str
     unwritable: str | None
 
 
@@ -65,6 +68,7 @@ def facts_of_this_rank(context: StageContext) -> RankFacts:
         threads=torch.get_num_threads(),
         free=shutil.disk_usage(directory).free,
         open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        allocator=allocator(os.environ) if gpu is None else "",
         unwritable=_why_unwritable(directory / f"writable-rank{rank}"),
     )
 

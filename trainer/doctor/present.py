@@ -9,14 +9,16 @@ from huggingface_hub import snapshot_download, try_to_load_from_cache
 from huggingface_hub.constants import HF_HUB_OFFLINE
 from huggingface_hub.errors import LocalEntryNotFoundError
 
+from trainer.config.models import model_place
 from trainer.config.paths import looks_local
-from trainer.config.run import RunConfig, outside
+from trainer.config.run import DATASETS, RunConfig, outside
 from trainer.config.shipped import SHIPPED
 
 
 def wanted(config: RunConfig) -> dict[str, str]:
     """config key -> path or hub name of what the run reads from outside; what ships with the package is left out."""
-    return {key: name for key, name in outside(config).items() if name not in SHIPPED}
+    named = {key: name for key, name in outside(config).items() if name not in SHIPPED}
+    return {key: name if key.startswith(DATASETS) else model_place(name) for key, name in named.items()}
 
 
 def missing(config: RunConfig) -> list[str]:
@@ -32,7 +34,7 @@ def offline() -> bool:
 def _is_present(key: str, name: str, revision: str | None) -> bool:
     if looks_local(name):
         return Path(name).expanduser().exists()
-    if key.startswith(("data.", "evaluation.")):
+    if key.startswith(DATASETS):
         return _has_dataset(name)
     files = ("tokenizer_config.json",) if key == "model.tokenizer" else ("config.json",)
     weights = () if key == "model.tokenizer" else ("model.safetensors", "model.safetensors.index.json")

@@ -10,6 +10,7 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
+from trainer.config.models import model_place
 from trainer.config.sections import ModelSection
 from trainer.errors import ArtifactError, ConfigError
 from trainer.models.finite import ruined
@@ -25,11 +26,13 @@ def load_tokenizer(model: ModelSection, path: str) -> Any:
     Raises:
         ConfigError: there is no tokenizer, it has no usable chat template, or it has tokens that the model does not know.
     """
-    source = model.tokenizer or path
+    path = model_place(path)
+    source = model_place(model.tokenizer) if model.tokenizer else path
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=model.trust_remote_code)
     except (OSError, ValueError) as error:
         raise ConfigError(f"model.tokenizer: {source} holds no tokenizer that transformers can load: {error}") from error
+    tokenizer.chat_template = model.chat_template or tokenizer.chat_template
     prepare(tokenizer, source, model.chat_template_kwargs, model.template_date)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -60,7 +63,7 @@ def _refuse_unknown_tokens(tokenizer: Any, source: str, config: Any, owner: str)
 
 
 def load_model(model: ModelSection, path: str, dtype: str | None = None, scratch: str | None = None) -> Any:
-    """A causal language model from `path`. Under ZeRO-3 the weights arrive sharded.
+    """A causal language model from `path`, any name that a config may have for one. Under ZeRO-3 the weights arrive sharded.
 
     Args:
         scratch: a node-local directory to read the files from; they are copied there first.
@@ -68,6 +71,7 @@ def load_model(model: ModelSection, path: str, dtype: str | None = None, scratch
     Raises:
         ArtifactError: the weights are missing, damaged, not finite, or not safetensors.
     """
+    path = model_place(path)
     files = path if scratch is None else local_copy(path, scratch)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import platform
 import re
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from trainer.errors import ConfigError
-from trainer.record import fingerprint_of
+from trainer.record import fingerprint_of, locked
 
 _UNSET = re.compile(r"\$(?:\w+|\{[^}]*\})")
 
@@ -55,7 +52,7 @@ def local_copy(path: str, scratch: str) -> str:
     times = [file.stat().st_mtime_ns for file in _files(source)]
     target = home / fingerprint_of([str(source), sizes, times])
     copy = target / Path(path).name
-    with _locked(target.with_suffix(".lock")):
+    with locked(target.with_suffix(".lock")):
         if _is_whole(copy, sizes):
             return str(copy)
         partial = target.with_suffix(".partial")
@@ -105,13 +102,6 @@ def own_directory(scratch: Path) -> Path:
     if home.is_symlink() or home.stat().st_uid != os.getuid():
         raise ConfigError(f"launcher.scratch: {home} on {platform.node()} belongs to somebody else; choose another scratch.")
     return home
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # let go when the file closes, however the process ends
-        yield
 
 
 def _is_whole(copy: Path, sizes: dict[str, int]) -> bool:

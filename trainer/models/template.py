@@ -49,7 +49,7 @@ def prepare(tokenizer: Any, source: str, variables: Mapping[str, Any], today: st
     if tokenizer.chat_template is None:
         raise ConfigError(
             f"model.tokenizer: {source} has no chat template, and prompts are chats; "
-            "use an instruct model's tokenizer or add a chat_template to its tokenizer_config.json."
+            "use an instruct model's tokenizer, or set model.chat_template."
         )
     _at_head(tokenizer, "".join(f"{{%- set {name} = {json.dumps(value)} -%}}" for name, value in variables.items()))
     if "strftime_now" in tokenizer.chat_template:

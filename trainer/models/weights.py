@@ -12,17 +12,19 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers.utils import cached_file
 
+from trainer.config.models import model_place
 from trainer.errors import ArtifactError
 
 
 def weights_directory(path: str | Path) -> Path:
-    """Where the files of a model are: a local path, or a hub model as it lies in the cache.
+    """Where the files of a model are: on this machine, or of a hub model as it lies in the cache.
 
     Raises:
         ArtifactError: there are no safetensors weights.
     """
-    directory = Path(path)
-    if not directory.exists() and (found := cached_file(str(path), "config.json", _raise_exceptions_for_missing_entries=False)):
+    place = model_place(str(path))
+    directory = Path(place)
+    if not directory.exists() and (found := cached_file(place, "config.json", _raise_exceptions_for_missing_entries=False)):
         directory = Path(found).parent
     if not any(directory.glob("*.safetensors")):
         raise ArtifactError(f"model at {path}: no safetensors weights found.")

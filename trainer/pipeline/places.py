@@ -7,8 +7,8 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+from trainer.config.models import model_place
 from trainer.config.run import RunConfig
-from trainer.config.shipped import SHIPPED
 from trainer.errors import ConfigError
 
 _NOT_LOADED = ["*.bin", "*.pt", "*.pth", "*.gguf", "*.h5", "*.msgpack", "original/*"]  # weights are read as safetensors only
@@ -20,18 +20,18 @@ MODEL_DIR = "model"  # in a stage directory: weights, config and tokenizer, load
 
 
 def base_model_path(config: RunConfig, run_dir: Path) -> str:
-    """The model a run starts from: a shipped base, fresh weights made by stage `base`, a path, or a hub name; where a revision
-    of a hub model is asked for, its files on this machine.
+    """The model a run starts from: fresh weights made by stage `base`, a directory on this machine, or a hub name; where a
+    revision of a hub model is asked for, its files on this machine.
 
     Raises:
-        ConfigError: that revision is not here and cannot be had.
+        ConfigError: that revision is not here and cannot be had, or a GGUF cannot be read.
     """
     if config.model.random_init is not None:
         return str(run_dir / "base" / MODEL_DIR)
     assert config.model.path is not None  # checked when the config was loaded
     if config.model.revision is not None:
         return _snapshot(config.model.path, config.model.revision)
-    return str(SHIPPED.get(config.model.path) or Path(config.model.path).expanduser())
+    return model_place(config.model.path)
 
 
 def _snapshot(name: str, revision: str) -> str:

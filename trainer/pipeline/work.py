@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from trainer.config.run import DATASETS
 from trainer.config.stage import Stage
 from trainer.errors import DataError
 from trainer.pipeline.hub import commit_of
 from trainer.record import fingerprint_path
 
 TICKET = "ticket.json"  # the fingerprints a stage was started with; its manifest repeats them when it has finished
-_DATASETS = ("data.", "evaluation.")  # keys that begin so name a dataset where they name something of the hub; others a model
 
 
 def inputs_of(stage: Stage, produced: dict[str, str]) -> dict[str, str]:
@@ -34,5 +34,5 @@ def _outside(key: str, name: str) -> str:
             return fingerprint_path(Path(name))
     except OSError as error:
         raise DataError(f"{key}: {name} cannot be read: {error}; make it readable, or give another.") from error
-    commit = commit_of(name, "dataset" if key.startswith(_DATASETS) else "model")
+    commit = commit_of(name, "dataset" if key.startswith(DATASETS) else "model")
     return name if commit is None else f"{name}@{commit}"

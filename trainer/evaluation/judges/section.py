@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from trainer.config.bases import JudgeSection
-from trainer.config.paths import adapter_problem, missing_path
+from trainer.config.models import model_problems
 from trainer.config.section import section
 from trainer.config.tokenizer import tokenizer_problems
 
@@ -32,8 +32,7 @@ class ModelJudgeSection(JudgeSection):
     def problems(self, config: RunConfig, base_dir: Path) -> list[str]:
         if self.path is None:
             return ["judge.path: judge=model needs the judge's model directory or hub name."]
-        missing = missing_path("judge.path", self.path, base_dir) or adapter_problem("judge.path", self.path, base_dir)
-        return missing or tokenizer_problems("judge.path", self.path, base_dir)
+        return model_problems("judge.path", self.path, base_dir) or tokenizer_problems("judge.path", self.path, base_dir)
 
     def reads(self) -> dict[str, str | None]:
         return {"path": self.path}

@@ -10,7 +10,8 @@ from pydantic import Field
 
 from trainer.config.bases import DataSection, MethodSection
 from trainer.config.lora import lora_problems
-from trainer.config.paths import PLAIN_NAME, missing_path
+from trainer.config.models import model_problems
+from trainer.config.paths import PLAIN_NAME
 from trainer.config.run import to_mapping
 from trainer.config.section import section
 from trainer.config.stage import Footprint, Stage, Training, TrlSection
@@ -301,7 +302,7 @@ class SafeGeneMethod(MethodSection):
             problems += [f"method.baselines: {name} needs method.unaligned, the model before it was aligned; set it, or leave "
                          f"{name} out." for name in _READ_UNALIGNED if name in self.baselines]  # fmt: skip
         if self.unaligned is not None:
-            problems += missing_path("method.unaligned", self.unaligned, base_dir)
+            problems += model_problems("method.unaligned", self.unaligned, base_dir)
         if self.guardrail is not None and not (base_dir / Path(self.guardrail).expanduser() / "adapter.json").exists():
             problems.append(f"method.guardrail: {self.guardrail} holds no guardrail; give the stage directory of a run of dsa.")
         if config.model.random_init is not None:
