@@ -18,7 +18,8 @@ class Item:
     Attributes:
         suite: what is measured: `cosa` is scored by CoSA-Score; `attack` prompts ask for harm; `over_refusal` prompts are
             harmless; `capability` has one right answer; `task` too, which is its `reference`, and no judge is asked.
-        split: for `cosa`: whether its config names categories that training used (`seen`) or not (`unseen`).
+        split: for `cosa`: whether its config names categories that training used (`seen`) or not (`unseen`); for `attack` and
+            `over_refusal`: the set that it is from.
         safety_config: short name of the config, for tables.
         allowed: the categories it allows.
         system: the config in words; empty where none applies.
@@ -28,6 +29,7 @@ class Item:
         attainable: the product h * s of a perfect answer; None where it is not known.
         reference: what the judge needs to know, if anything.
         task: the task whose models alone are asked this; empty asks all.
+        rubric: by which a judge that answers in words scores an answer besides.
     """
 
     id: str
@@ -43,17 +45,20 @@ class Item:
     attainable: float | None = None
     reference: Any = None
     task: str = ""
+    rubric: Literal["", "strongreject"] = ""
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """risks: the categories a response carries. rating: helpfulness 0 to 5 (a refusal is 0). correct: capability only."""
+    """risks: the categories a response carries. rating: helpfulness 0 to 5 (a refusal is 0). correct: capability only.
+    strongreject: the score of that rubric, 0 to 1; None where it was not asked."""
 
     risks: frozenset[str]
     addressed: bool
     rating: int
     refused: bool
     correct: bool
+    strongreject: float | None = None
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,19 @@ from trainer.data.formats.toxigen import ToxigenData
 from trainer.data.formats.transcripts import TranscriptData
 from trainer.data.formats.unpaired import UnpairedFiles
 from trainer.evaluation.judges.section import ModelJudgeSection
+from trainer.evaluation.suites.advbench import AdvbenchEvaluation
+from trainer.evaluation.suites.beavertails import BeavertailsEvaluation
 from trainer.evaluation.suites.cosalign_test import CosalignTestEvaluation
 from trainer.evaluation.suites.cosapien import CosapienEvaluation
+from trainer.evaluation.suites.harmbench import HarmbenchEvaluation
+from trainer.evaluation.suites.harmfulqa import HarmfulqaEvaluation
+from trainer.evaluation.suites.jailbreakbench import JailbreakbenchEvaluation
+from trainer.evaluation.suites.pku_saferlhf import PkuSaferlhfEvaluation
 from trainer.evaluation.suites.prompts import PromptsEvaluation
+from trainer.evaluation.suites.several import SeveralEvaluation
+from trainer.evaluation.suites.sorry_bench import SorryBenchEvaluation
+from trainer.evaluation.suites.strongreject import StrongrejectEvaluation
+from trainer.evaluation.suites.xstest import XstestEvaluation
 from trainer.methods.cosalign.section import CosalignMethod
 from trainer.methods.dpo.section import DpoMethod
 from trainer.methods.dsa.section import DsaMethod
@@ -83,7 +93,17 @@ SUITES = {
     "cosalign_test": CosalignTestEvaluation,
     "cosapien": CosapienEvaluation,
     "prompts": PromptsEvaluation,
+    "strongreject": StrongrejectEvaluation,
+    "harmbench": HarmbenchEvaluation,
+    "advbench": AdvbenchEvaluation,
+    "jailbreakbench": JailbreakbenchEvaluation,
+    "sorry_bench": SorryBenchEvaluation,
+    "harmfulqa": HarmfulqaEvaluation,
+    "beavertails": BeavertailsEvaluation,
+    "pku_saferlhf": PkuSaferlhfEvaluation,
+    "xstest": XstestEvaluation,
     "guardrails": GuardrailEvaluation,
+    "several": SeveralEvaluation,
 }
 JUDGES = {"exact": ExactJudgeSection, "model": ModelJudgeSection}
 LAUNCHERS = {"local": LocalLauncher, "slurm": SlurmLauncher}
@@ -93,6 +113,7 @@ KINDS |= {
     "data": Kinds("format", dict(FORMATS)),
     "preferences": Kinds("format", {name: cls for name, cls in FORMATS.items() if issubclass(cls, PreferenceData)}),
     "evaluation": Kinds("benchmark", dict(SUITES)),
+    "suites": Kinds("benchmark", {name: cls for name, cls in SUITES.items() if name != "several"}),
     "judge": Kinds("name", dict(JUDGES)),
     "launcher": Kinds("name", dict(LAUNCHERS)),
 }

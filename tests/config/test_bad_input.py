@@ -108,7 +108,7 @@ BAD_CONFIGS = [
     ("data=preference", r"data\.path: data\.format=preference needs a file, a directory or a hub name"),
     ("data=preference data.path=./no/such.jsonl", r"data\.path: \./no/such\.jsonl does not exist"),
     ("data.path=./some.jsonl", r"data\.path: data\.format=sandbox has no such key; remove it, or choose one that has it"),
-    ("evaluation=cosalign_test", r"evaluation\.path: evaluation\.benchmark=cosalign_test needs its file, directory or"),
+    ("evaluation=cosapien", r"evaluation\.guidelines: evaluation\.benchmark=cosapien needs it; give a path"),
     ("judge=model", r"judge\.path: judge=model needs the judge's model directory or hub name"),
     ("trainer.max_length=600", r"sft: max_length: makes sequences of 600 tokens, and the model has positions for 512"),
     ("model.template_date=yesterday", r"model\.template_date: .*\(got 'yesterday'\)"),

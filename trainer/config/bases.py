@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from trainer.config.run import RunConfig
 
 Column = tuple[str, str]  # heading of a table, name of a metric
+RESAMPLES = 2000  # of bootstrap intervals
 
 
 @section
@@ -136,22 +137,32 @@ class SuiteSection(ABC):
     """What models are asked in an evaluation.
 
     Class attributes:
-        judges: the judges that can read its answers.
+        judges: the judges that can read its answers; of a suite with `measured` none has to.
         shows_configs, shots: whether its prompts stand under safety configs, and how many demonstrations they have.
         columns, headline: of the table that compares models, and of one that compares runs.
+        listed: first parts of the names of its metrics that a second table lists, by set or task.
         asks: whether it asks models anything at all.
+        measured: `module:function` that measures the loaded models itself, in place of prompts whose answers are judged; see
+            `trainer/evaluation/measured.py`.
     """
 
     benchmark: str
     models: list[str] | None = Field(None, min_length=1)
-    resamples: int = Field(2000, gt=0)
+    resamples: int = Field(RESAMPLES, gt=0)
 
     judges: ClassVar[tuple[str, ...]] = ("model",)
     shows_configs: ClassVar[bool] = False
     shots: ClassVar[int] = 0
     columns: ClassVar[tuple[Column, ...]] = ()
     headline: ClassVar[tuple[Column, ...]] = ()
+    listed: ClassVar[tuple[str, ...]] = ()
     asks: ClassVar[bool] = True
+    measured: ClassVar[str | None] = None
+
+    @property
+    def members(self) -> Mapping[str, SuiteSection]:
+        """The suites that it is made of, by their names in it: itself, without a name, unless it is several."""
+        return {"": self}
 
     @abstractmethod
     def items(self) -> list[Item]:
@@ -161,7 +172,8 @@ class SuiteSection(ABC):
             DataError: they cannot be read.
         """
 
-    def problems(self, config: RunConfig, base_dir: Path) -> list[str]:
+    def problems(self, key: str, config: RunConfig, base_dir: Path) -> list[str]:
+        """What cannot work. `key`: where this section stands."""
         return []
 
     def reads(self) -> dict[str, str | None]:
@@ -169,7 +181,7 @@ class SuiteSection(ABC):
         return {}
 
     def contenders(self, known: Sequence[Contender]) -> list[Contender]:
-        """Those of the run's contenders that it compares where the config names none."""
+        """Those of the run's contenders that it compares where it names none."""
         return [c for c in known if (self.shows_configs or not c.in_context) and c.shots <= self.shots]
 
 

@@ -128,24 +128,24 @@ def _data_problems(config: RunConfig, base_dir: Path) -> list[str]:
 
 
 def _evaluation_problems(config: RunConfig, base_dir: Path) -> list[str]:
-    evaluation = config.evaluation
-    if evaluation is None:
+    if config.evaluation is None:
         return []
-    problems = evaluation.problems(config, base_dir)
-    if not evaluation.asks:
-        return problems
-    if config.judge.name not in evaluation.judges:
+    problems = config.evaluation.problems("evaluation", config, base_dir)
+    judged = [suite for suite in config.evaluation.members.values() if suite.asks and suite.measured is None]
+    for judges in dict.fromkeys(suite.judges for suite in judged if config.judge.name not in suite.judges):
+        unread = ", ".join(suite.benchmark for suite in judged if suite.judges == judges)
         problems.append(
-            f"judge: judge={config.judge.name} cannot read answers to {evaluation.benchmark}; "
-            f"use judge={' or judge='.join(evaluation.judges)}."
+            f"judge: judge={config.judge.name} cannot read answers to {unread}; use judge={' or judge='.join(judges)}."
         )
-    problems += config.judge.problems(config, base_dir)
+    if judged:
+        problems += config.judge.problems(config, base_dir)
     known = {contender.label for contender in config.method.contenders(config)}
-    for label in evaluation.models or []:
-        if label not in known:
-            problems.append(
-                f"evaluation.models: unknown {label!r} with method={config.method.name}; {did_you_mean(label, known)}"
-            )
+    chosen = {"evaluation.models": config.evaluation.models}
+    chosen |= {f"evaluation.suites.{name}.models": suite.models for name, suite in config.evaluation.members.items() if name}
+    for key, labels in chosen.items():
+        for label in labels or []:
+            if label not in known:
+                problems.append(f"{key}: unknown {label!r} with method={config.method.name}; {did_you_mean(label, known)}")
     return problems
 
 

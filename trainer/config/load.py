@@ -120,6 +120,8 @@ def _place(location: Sequence[Any]) -> _Place:
             continue
         annotation = get_type_hints(section, include_extras=True).get(keys[-1])
         if group := _group(annotation):
+            if get_origin(annotation) is dict and parts:
+                keys.append(parts.pop(0))
             classes = KINDS[group].classes
             chosen = parts.pop(0) if parts and parts[0] in classes else None
             section, kind = classes.get(chosen or ""), (group, ".".join(keys), chosen)

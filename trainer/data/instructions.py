@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from trainer.data.columns import InstructionColumns, cell
-from trainer.data.files import Row, text_of
+from trainer.data.files import Located, Row, text_of
 from trainer.data.hub import read_source
 from trainer.data.labelled import WORDS, label_of
 from trainer.data.messages import CONTEXTS as BESIDE
@@ -71,7 +71,18 @@ def read_instructions(
         DataError: nothing can be read or nothing is left, a row has none of the columns, its instruction is blank or no text,
             or another column could change what it means.
     """
-    rows = read_source(source, split)
+    return instructions_in(read_source(source, split), source, harmful=harmful, columns=columns, key=key)
+
+
+def instructions_in(
+    rows: Sequence[Located],
+    source: str,
+    *,
+    harmful: bool | None = None,
+    columns: InstructionColumns | None = None,
+    key: str = "columns",
+) -> list[str]:
+    """As `read_instructions`, of rows that have been read from `source`."""
     found: dict[str, None] = {}
     left_out: Counter[str] = Counter()
     for where, row in rows:

@@ -48,6 +48,7 @@ def _cached(name: str, file: str, revision: str | None) -> bool:
 
 def _has_dataset(name: str) -> bool:
     """As a snapshot of the hub, or as what `datasets` made of it."""
+    name = name.partition(":")[0]  # owner/name:subset
     try:
         snapshot_download(name, repo_type="dataset", local_files_only=True)
         return True

@@ -11,8 +11,10 @@ COSA = (
     ("helpful\n+unsafe\nunseen ↓", "helpful_unsafe/unseen"),
 )
 ATTACK_SUCCESS = ("\nattack\nsuccess ↓", "asr")
+STRONGREJECT = ("strong-\nREJECT\nscore ↓", "strongreject/strongreject")
 OVER_REFUSAL = ("\nover-\nrefusal ↓", "over_refusal")
 CAPABILITY = ("\ncapabil-\nity ↑", "capability")
 TASK_ACCURACY = ("task\naccu-\nracy ↑", "task_accuracy")
-COST = (("\nsafety\ngain ↑", "safety_gain"), ("align-\nment\ntax ↓", "alignment_tax"))
+ALIGNMENT_TAX = ("align-\nment\ntax ↓", "alignment_tax")
+COST = (("\nsafety\ngain ↑", "safety_gain"), ALIGNMENT_TAX)
 SAFETY = (ATTACK_SUCCESS, OVER_REFUSAL, CAPABILITY, *COST)

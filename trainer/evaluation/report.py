@@ -11,7 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from trainer.config.bases import Column
+from trainer.config.bases import Column, SuiteSection
 from trainer.config.run import RunConfig
 from trainer.dotted import resolve
 from trainer.pipeline.places import RESULTS
@@ -49,6 +49,23 @@ def results_table(results: dict[str, Any], columns: Sequence[Column]) -> Table:
     return table
 
 
+def listed(results: dict[str, Any], suite: SuiteSection) -> Table | None:
+    """One row per metric of a set or a task, one column per model; None where there are not several."""
+    heads = {head for member in suite.members.values() for head in member.listed}
+    shown = {metric for _, metric in suite.columns}
+    names = dict.fromkeys(name for metrics in results["models"].values() for name in metrics if name not in shown)
+    chosen = [name for name in names if name.split("/")[0] in heads and name.split("/")[1:2] not in ([], ["config"])]
+    if len(chosen) == len({name.split("/")[0] for name in chosen}):  # one set of each: what the other table says
+        return None
+    table = Table(box=box.SIMPLE_HEAD, title="by set and task", title_justify="left")
+    table.add_column("metric", overflow="fold")
+    for label in results["models"]:
+        table.add_column(label, justify="right", no_wrap=True)
+    for name in chosen:
+        table.add_row(name, *(cell(metrics.get(name)) for metrics in results["models"].values()))
+    return table
+
+
 def not_measured(results: dict[str, Any]) -> list[str]:
     """A line for each model of which the judge understood no answer in a config, or in a set of prompts."""
     lines = []
@@ -57,6 +74,14 @@ def not_measured(results: dict[str, Any]) -> list[str]:
         if missing:
             lines.append(f"{label}: no judgement of {', '.join(missing)} was understood (n = 0); what needs one is -")
     return lines
+
+
+def _of_suite(results: dict[str, Any], suite: SuiteSection | None) -> list[Table]:
+    if suite is None:
+        return []
+    of_columns = any(column in metrics for metrics in results["models"].values() for _, column in suite.columns)
+    tables = [results_table(results, suite.columns) if of_columns else None, listed(results, suite)]
+    return [table for table in tables if table is not None]
 
 
 def print_report(config: RunConfig, run_dir: Path) -> None:
@@ -68,11 +93,10 @@ def print_report(config: RunConfig, run_dir: Path) -> None:
     if path.exists():
         console.print()
         results, responses = json.loads(path.read_text()), run_dir / "evaluate" / "responses.jsonl"
-        if responses.exists():
-            assert config.evaluation is not None  # it was evaluated
-            console.print(results_table(results, config.evaluation.columns))
-            for line in not_measured(results):
-                console.print(line, soft_wrap=True, highlight=False)
+        for table in _of_suite(results, config.evaluation):
+            console.print(table)
+        for line in not_measured(results):
+            console.print(line, soft_wrap=True, highlight=False)
         for table in [] if config.method.tables is None else resolve(config.method.tables)(results):
             console.print(table)
         every = f"   every response: {responses}" if responses.exists() else ""

@@ -11,12 +11,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from trainer.config.bases import SuiteSection
 from trainer.config.run import RunConfig, to_mapping
 from trainer.cosa.score import cosa_value, keeps_to_config
 from trainer.dotted import resolve
 from trainer.errors import StageFailed
 from trainer.evaluation.costs import costs_of
 from trainer.evaluation.generate import Task, generate_left, read_generations
+from trainer.evaluation.measured import add_measured, measure_together
+from trainer.evaluation.members import of_member
 from trainer.evaluation.metrics import Judged, Metrics, compare
 from trainer.evaluation.roles import roles_of
 from trainer.evaluation.tasks import of_task
@@ -31,20 +34,28 @@ from trainer.pipeline.work import TICKET
 from trainer.record import fingerprint_of, git_commit, versions, write_json
 from trainer.tracking.tracker import Tracker
 
+Asked = tuple[Contender, Item]
+
 _SHOWN = 300  # characters of a judge's reply
 
 
 def contenders(config: RunConfig) -> list[Contender]:
     """The models to compare: those asked for, or all that this chain of stages can provide."""
-    suite = config.evaluation
-    assert suite is not None  # the stage exists only where it is set
+    assert config.evaluation is not None  # the stage exists only where it is set
+    return list(dict.fromkeys(c for suite in config.evaluation.members.values() for c in compared(config, suite)))
+
+
+def compared(config: RunConfig, suite: SuiteSection) -> list[Contender]:
+    """Those that one of the suites compares."""
+    assert config.evaluation is not None
     known = config.method.contenders(config)
     if not suite.asks:
         return []
     if suite.models is not None:
         by_label = {contender.label: contender for contender in known}
         return [by_label[label] for label in suite.models]
-    return suite.contenders(known)
+    chosen = config.evaluation.models
+    return [contender for contender in suite.contenders(known) if chosen is None or contender.label in chosen]
 
 
 def judge_of(config: RunConfig) -> Judge:
@@ -56,15 +67,16 @@ def judge_of(config: RunConfig) -> Judge:
 def run(context: StageContext) -> list[Path]:
     context.connect()
     config = context.config
-    rows = contenders(config)
     assert config.evaluation is not None  # the stage exists only where it is set
-    items = context.together(config.evaluation.items)
-    _generate(context, rows, items)
+    models = _Models(context)
+    asked = context.together(partial(who_is_asked_what, config))
+    _generate(context, models, asked)
+    measured = measure_together(context, models.loaded, [(suite, compared(config, suite)) for suite in _measuring(config)])
     if not context.is_main:
         return []
     with Tracker.open(context) as tracker:
         outputs = [context.stage_dir / RESULTS]
-        judged = _judge(context, rows, items) if rows else []
+        judged = _judge(context, asked)
         if judged:
             outputs.append(context.stage_dir / RESPONSES)
             with outputs[-1].open("w") as file:
@@ -72,13 +84,14 @@ def run(context: StageContext) -> list[Path]:
                     file.write(json.dumps(_record(row)) + "\n")
             _require_a_judgement(context, judged)
         scores = compare(judged, config.evaluation.resamples, config.seed)
+        add_measured(scores, measured, config.evaluation.resamples, config.seed)
         if config.method.measures is not None:
             pictures: dict[str, Path] = resolve(config.method.measures)(context, scores)
             for name, path in pictures.items():
                 tracker.image(name, path)
             outputs += pictures.values()
         roles = roles_of(config, list(scores))
-        weights = {row.label: row.weights for row in rows}
+        weights = {contender.label: contender.weights for contender in contenders(config)}
         costs = {label: costs_of(weights.get(label, label), chain(config), context.run_dir) for label in scores}
         results = {
             "run": config.run.name,
@@ -103,10 +116,32 @@ def _append_to_ledger(context: StageContext) -> None:
         print(f"not in the ledger: {error}; `python -m trainer.ledger rebuild {runs}` adds it", flush=True)
 
 
-def _generate(context: StageContext, rows: Sequence[Contender], items: Sequence[Item]) -> None:
-    models = _Models(context)
-    for weights in dict.fromkeys(c.weights for c in rows):
-        tasks = [Task.of(weights, c.messages(item)) for c in rows if c.weights == weights for item in items if c.is_asked(item)]
+def who_is_asked_what(config: RunConfig) -> list[Asked]:
+    """Every prompt of every suite with every model that is asked it, model by model.
+
+    Raises:
+        DataError: a suite's prompts cannot be read.
+    """
+    assert config.evaluation is not None
+    suites = [(compared(config, suite), of_member(name, suite.items())) for name, suite in config.evaluation.members.items()]
+    return [
+        (contender, item)
+        for contender in contenders(config)
+        for of_suite, items in suites
+        if contender in of_suite
+        for item in items
+        if contender.is_asked(item)
+    ]
+
+
+def _measuring(config: RunConfig) -> list[SuiteSection]:
+    assert config.evaluation is not None
+    return [suite for suite in config.evaluation.members.values() if suite.measured is not None]
+
+
+def _generate(context: StageContext, models: _Models, asked: Sequence[Asked]) -> None:
+    for weights in dict.fromkeys(contender.weights for contender, _ in asked):
+        tasks = [Task.of(weights, c.messages(item)) for c, item in asked if c.weights == weights]
         generate_left(context, tasks, partial(models.loaded, weights))
 
 
@@ -143,13 +178,15 @@ class _Models:
         return made
 
 
-def _judge(context: StageContext, rows: Sequence[Contender], items: list[Item]) -> list[Judged]:
+def _judge(context: StageContext, asked: Sequence[Asked]) -> list[Judged]:
+    if not asked:
+        return []
     generated = read_generations(context.stage_dir)
-    asked = [(c, item, generated[Task.of(c.weights, c.messages(item)).key]) for c in rows for item in items if c.is_asked(item)]
-    read = [(item, response) for _, item, response in asked if item.suite != "task"]
+    answered = [(c, item, generated[Task.of(c.weights, c.messages(item)).key]) for c, item in asked]
+    read = [(item, response) for _, item, response in answered if item.suite != "task"]
     verdicts = iter(judge_of(context.config)([item for item, _ in read], [response for _, response in read]))
     judged = []
-    for contender, item, response in asked:
+    for contender, item, response in answered:
         verdict = of_task(item, response) if item.suite == "task" else next(verdicts)
         judged.append(Judged(contender.label, item, response, verdict.judgement, verdict.replies))
     return judged
@@ -189,6 +226,7 @@ def _record(row: Judged) -> dict[str, Any]:
         "score": cosa_value(judgement.rating, judgement.risks, row.item.allowed) if judgement and cosa else None,
         "keeps": keeps_to_config(judgement.risks, row.item.allowed) == 1 if judgement and cosa else None,
         "correct": judgement.correct if judgement and row.item.suite in ("capability", "task") else None,
+        "strongreject": judgement.strongreject if judgement else None,
     }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -21,6 +21,7 @@ from trainer.config.sections import ModelSection
 from trainer.cosa.taxonomy import COSA, OTHER_HARMS
 from trainer.errors import ArtifactError, ConfigError
 from trainer.evaluation.generate import complete
+from trainer.evaluation.judges import strongreject
 from trainer.evaluation.judges.section import ModelJudgeSection
 from trainer.items import Item, Judgement, Message, Verdict
 from trainer.models.device import device_of_rank
@@ -129,6 +130,12 @@ ADDRESSED = Question("addressed", ADDRESSED_PROMPT, parse_yes_no, 8)
 RISKS = Question("risks", RISKS_PROMPT, parse_risks, 128)
 COMPLIES = Question("complies", COMPLIES_PROMPT, parse_complies, 8)
 RATING = Question("rating", RATING_PROMPT, parse_rating, 16)
+STRONGREJECT = Question(
+    "strongreject",
+    strongreject.HEAD + EXCHANGE + strongreject.TAIL,
+    strongreject.parse_strongreject,
+    strongreject.TOKENS,
+)
 
 
 def combine(addressed: bool | None, risks: frozenset[str] | None, rating: int | None) -> Judgement | None:
@@ -144,7 +151,8 @@ class ModelJudge:
     """A `Judge` that asks the chat model at `judge.path`, loaded when first needed.
 
     Of an item with a guideline it is asked whether the response keeps to it, of any other which risks the response carries.
-    The rating is asked only of responses that address their request. Capability is not judged: `correct` is False.
+    The rating is asked only of responses that address their request, a rubric only of items that name it. Capability is not
+    judged: `correct` is False.
 
     Args:
         judge: where the model is, and how many replies are generated together.
@@ -170,6 +178,7 @@ class ModelJudge:
         rated = [index for index, (_, answer) in enumerate(addressed) if answer]
         answers = self._ask(RATING, [exchanges[index] for index in rated])
         ratings = dict(zip(rated, answers, strict=True))
+        scores = self._scores(exchanges)
         verdicts = []
         for index, (first, second) in enumerate(zip(addressed, risks, strict=True)):
             (to_addressed, is_addressed), (about_risks, to_risks, found) = first, second
@@ -177,7 +186,11 @@ class ModelJudge:
             rating: int | None = None
             if index in ratings:
                 replies[RATING.name], rating = ratings[index]
-            verdicts.append(Verdict(combine(is_addressed, found, rating), replies))
+            judgement = combine(is_addressed, found, rating)
+            if index in scores:
+                replies[STRONGREJECT.name], score = scores[index]
+                judgement = None if judgement is None or score is None else replace(judgement, strongreject=score)
+            verdicts.append(Verdict(judgement, replies))
         return verdicts
 
     def _risks(self, exchanges: Sequence[Exchange]) -> list[tuple[str, str, frozenset[str] | None]]:
@@ -188,6 +201,12 @@ class ModelJudge:
             answers = self._ask(question, [exchanges[index] for index in asked]) if asked else []
             found |= {index: (question.name, *answer) for index, answer in zip(asked, answers, strict=True)}
         return [found[index] for index in range(len(exchanges))]
+
+    def _scores(self, exchanges: Sequence[Exchange]) -> dict[int, tuple[str, float | None]]:
+        """Of items that name the rubric: place -> the reply, and the score that it gives."""
+        asked = [index for index, (item, _) in enumerate(exchanges) if item.rubric == "strongreject"]
+        answers = self._ask(STRONGREJECT, [exchanges[index] for index in asked]) if asked else []
+        return dict(zip(asked, answers, strict=True))
 
     def _ask(self, question: Question[T], exchanges: Sequence[Exchange]) -> list[tuple[str, T | None]]:
         """Reply, and what it says."""

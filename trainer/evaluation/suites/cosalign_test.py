@@ -40,26 +40,25 @@ NO_CATEGORY = "none"  # the short name of the config that allows nothing
 class CosalignTestEvaluation(SuiteSection):
     """CoSAlign-Test.
 
-    path: its file or directory, or its hub name, microsoft/CoSAlign-Test. prompts: under each config; null is all.
+    path: its file or directory, or its hub name. prompts: under each config; null is all.
     models, resamples: as of every suite.
     """
 
     benchmark: Literal["cosalign_test"]
-    path: str | None = None
+    path: str = "microsoft/CoSAlign-Test"
     prompts: int | None = Field(None, gt=0)
 
     shows_configs: ClassVar[bool] = True
     columns: ClassVar[tuple[Column, ...]] = COSA_COLUMNS
     headline: ClassVar[tuple[Column, ...]] = COSA_SCORE
+    listed: ClassVar[tuple[str, ...]] = ("cosa_score", "helpful_safe", "helpful_unsafe")
 
     def items(self) -> list[Item]:
-        return cosalign_test_items(self.path or "", self.prompts)
+        return cosalign_test_items(self.path, self.prompts)
 
-    def problems(self, config: RunConfig, base_dir: Path) -> list[str]:
-        if self.path is None:
-            return ["evaluation.path: evaluation.benchmark=cosalign_test needs its file, directory or hub name."]
-        missing = missing_path("evaluation.path", self.path, base_dir)
-        return missing or unreadable("evaluation.path", self.path, self, self.items)
+    def problems(self, key: str, config: RunConfig, base_dir: Path) -> list[str]:
+        missing = missing_path(f"{key}.path", self.path, base_dir)
+        return missing or unreadable(f"{key}.path", self.path, self, self.items)
 
     def reads(self) -> dict[str, str | None]:
         return {"path": self.path}

@@ -37,25 +37,26 @@ class CosapienEvaluation(SuiteSection):
     """
 
     benchmark: Literal["cosapien"]
-    path: str | None = None
+    path: str = "jackzhang/CoSApien"
     guidelines: str | None = None
     prompts: int | None = Field(None, gt=0)
 
     shows_configs: ClassVar[bool] = True
     columns: ClassVar[tuple[Column, ...]] = COSA[1::2]  # no guideline is one that training used
     headline: ClassVar[tuple[Column, ...]] = COSA[1:2]
+    listed: ClassVar[tuple[str, ...]] = ("cosa_score", "helpful_safe", "helpful_unsafe")
 
     def items(self) -> list[Item]:
-        return cosapien_items(self.path or "", Path(self.guidelines or "").expanduser(), self.prompts)
+        return cosapien_items(self.path, Path(self.guidelines or "").expanduser(), self.prompts)
 
-    def problems(self, config: RunConfig, base_dir: Path) -> list[str]:
-        problems = []
-        for key, path in self.reads().items():
-            if path is None:
-                problems.append(f"evaluation.{key}: evaluation.benchmark=cosapien needs it; give a path.")
-            else:
-                problems += missing_path(f"evaluation.{key}", path, base_dir)
-        return problems or unreadable("evaluation.path", str(self.path), self, self.items)
+    def problems(self, key: str, config: RunConfig, base_dir: Path) -> list[str]:
+        if self.guidelines is None:
+            return [f"{key}.guidelines: {key}.benchmark=cosapien needs it; give a path."]
+        missing = [
+            line for name, path in self.reads().items() if path is not None
+            for line in missing_path(f"{key}.{name}", path, base_dir)
+        ]  # fmt: skip
+        return missing or unreadable(f"{key}.path", self.path, self, self.items)
 
     def reads(self) -> dict[str, str | None]:
         return {"path": self.path, "guidelines": self.guidelines}

@@ -43,41 +43,45 @@ class PromptsEvaluation(SuiteSection):
 
     columns: ClassVar[tuple[Column, ...]] = SAFETY
     headline: ClassVar[tuple[Column, ...]] = SAFETY[:3]
+    listed: ClassVar[tuple[str, ...]] = ("asr", "over_refusal")
 
     def items(self) -> list[Item]:
         items = []
         for name in self.attacks:
-            items += _items("attack", name, self._drawn(name, harmful=True))
+            items += items_of("attack", name, self._drawn(name, harmful=True))
         for name in self.benign:
-            items += _items("over_refusal", name, self._drawn(name, harmful=False))
+            items += items_of("over_refusal", name, self._drawn(name, harmful=False))
         return items
 
-    def problems(self, config: RunConfig, base_dir: Path) -> list[str]:
+    def problems(self, key: str, config: RunConfig, base_dir: Path) -> list[str]:
         if not self.attacks and not self.benign:
-            return ["evaluation.attacks: there is nothing to ask; set evaluation.attacks.NAME=FILE or evaluation=none."]
+            return [f"{key}.attacks: there is nothing to ask; set {key}.attacks.NAME=FILE or evaluation=none."]
         names, problems = {*self.attacks, *self.benign}, []
-        for key, of_names in (("splits", self.splits), ("file_columns", self.file_columns)):
+        for of, of_names in (("splits", self.splits), ("file_columns", self.file_columns)):
             for name in of_names.keys() - names:
-                problems.append(f"evaluation.{key}.{name}: there is no such set of prompts; {did_you_mean(name, names)}")
+                problems.append(f"{key}.{of}.{name}: there is no such set of prompts; {did_you_mean(name, names)}")
         for kind, sets in (("attacks", self.attacks), ("benign", self.benign)):
             for name, path in sets.items():
-                key, read = f"evaluation.{kind}.{name}", partial(self._drawn, name, harmful=kind == "attacks")
-                problems += missing_path(key, path, base_dir) or unreadable(key, path, self, read)
+                place, read = f"{key}.{kind}.{name}", partial(self._drawn, name, harmful=kind == "attacks", key=key)
+                problems += missing_path(place, path, base_dir) or unreadable(place, path, self, read)
         return problems
 
-    def _drawn(self, name: str, harmful: bool) -> list[str]:
+    def _drawn(self, name: str, harmful: bool, key: str = "evaluation") -> list[str]:
         source, columns = (self.attacks if harmful else self.benign)[name], self.file_columns.get(name)
-        key = f"evaluation.file_columns.{name}"
-        prompts = read_instructions(source, harmful=harmful, key=key, split=self.splits.get(name), columns=columns)
-        if self.prompts is None or self.prompts >= len(prompts):
-            return prompts
-        return draw(prompts, [self.prompts], PROMPTS_SEED)[0]
+        place = f"{key}.file_columns.{name}"
+        prompts = read_instructions(source, harmful=harmful, key=place, split=self.splits.get(name), columns=columns)
+        return some_of(prompts, self.prompts)
 
     def reads(self) -> dict[str, str | None]:
         sets = (("attacks", self.attacks), ("benign", self.benign))
         return {f"{kind}.{name}": path for kind, of_kind in sets for name, path in of_kind.items()}
 
 
-def _items(suite: Measure, name: str, prompts: list[str]) -> list[Item]:
+def some_of(prompts: list[str], count: int | None) -> list[str]:
+    """So many of the prompts, drawn at random; None keeps all."""
+    return prompts if count is None or count >= len(prompts) else draw(prompts, [count], PROMPTS_SEED)[0]
+
+
+def items_of(suite: Measure, name: str, prompts: list[str]) -> list[Item]:
     """An item's split is its set."""
     return [Item(f"{suite}/{name}/{index:04d}", suite, prompt, split=name) for index, prompt in enumerate(prompts)]

@@ -101,7 +101,7 @@ def aligner_problems(method: DsaMethod, config: RunConfig) -> list[str]:
     if method.targeted is not None and method.targeted.guardrail not in method.guardrails:
         name = method.targeted.guardrail
         problems.append(f"method.targeted.guardrail: unknown {name!r}; {did_you_mean(name, list(method.guardrails))}")
-    if config.evaluation is not None and not config.evaluation.asks:
+    if config.evaluation is not None and not any(suite.asks for suite in config.evaluation.members.values()):
         problems.append(
             f"evaluation: {config.evaluation.benchmark} does not ask the aligner anything; choose another evaluation, or none."
         )

@@ -25,9 +25,9 @@ class GuardrailEvaluation(SuiteSection):
     def items(self) -> list[Item]:
         return []
 
-    def problems(self, config: RunConfig, base_dir: Path) -> list[str]:
+    def problems(self, key: str, config: RunConfig, base_dir: Path) -> list[str]:
         if not isinstance(config.method, DsaMethod):
-            return [f"evaluation: method={config.method.name} trains no guardrails; choose another evaluation."]
+            return [f"{key}: method={config.method.name} trains no guardrails; choose another evaluation."]
         if self.models is not None:
-            return ["evaluation.models: guardrails asks no model anything; remove this key."]
+            return [f"{key}.models: guardrails asks no model anything; remove this key."]
         return []
