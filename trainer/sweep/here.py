@@ -41,7 +41,7 @@ def run_here(points: Sequence[Point], ledger: Ledger, report: bool) -> dict[str,
             if note:
                 continue
             try:
-                carry_out(point.config, point.run_dir)
+                carry_out(point.config)  # which claims again: another may have had it since
                 record(point, "done")
             except (Interrupted, KeyboardInterrupt):
                 record(point, "interrupted")
