@@ -8,7 +8,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trainer.errors import ArtifactError, BadLoss, ConfigError, DataError, DiskFull, Interrupted, KeelError, StageFailed
+from trainer.errors import (
+    ArtifactError,
+    BadLoss,
+    ConfigError,
+    DataError,
+    DiskFull,
+    Interrupted,
+    KeelError,
+    RankLost,
+    StageFailed,
+)
 
 _ERRORS: dict[str, type[KeelError]] = {
     cls.__name__: cls for cls in (ArtifactError, BadLoss, ConfigError, DataError, DiskFull, Interrupted, StageFailed)
@@ -37,22 +47,21 @@ def reason_of(run_dir: Path, stage: str, world_size: int, codes: Mapping[int, in
         if code < 0 and not (errors / f"rank{rank}.json").exists():
             name = signal.Signals(-code).name
             hint = " (out of memory is the usual cause)" if name == "SIGKILL" else ""
-            return StageFailed(
-                f"stage {stage}: rank {rank} of {world_size} was killed by {name}{hint}; the others were stopped."
-            )
+            return RankLost(f"stage {stage}: rank {rank} of {world_size} was killed by {name}{hint}; the others were stopped.")
     written = [json.loads(path.read_text()) for path in sorted(errors.glob("rank*.json"))]
     if not written and codes and set(codes.values()) == {Interrupted.exit_code}:
         return Interrupted(f"stage {stage}: stopped by a signal before it had begun; the same command continues.")
     if not written:
         ended = ", ".join(f"rank {rank} with exit code {code}" for rank, code in codes.items()) or "a rank"
-        return StageFailed(f"stage {stage}: {ended} ended without saying why; see {logs}.")
+        return RankLost(f"stage {stage}: {ended} ended without saying why; see {logs}.")
     first = min(written, key=lambda e: (e["secondary"], e["time"]))
     if first["type"] == "Hung":
-        return StageFailed(_hung(stage, world_size, written))
+        return RankLost(_hung(stage, world_size, written))
     if first["type"] in _ERRORS:
         return _ERRORS[first["type"]](first["message"])
     reason = f"stage {stage}: rank {first['rank']} of {world_size}: {first['type']}: {first['message']}"
-    return StageFailed(f"{reason}\n{first['traceback']}".rstrip())
+    kind = RankLost if first["secondary"] or first["type"] == "Killed" else StageFailed  # nobody but its peers has told
+    return kind(f"{reason}\n{first['traceback']}".rstrip())
 
 
 def _hung(stage: str, world_size: int, written: list[dict[str, Any]]) -> str:

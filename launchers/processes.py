@@ -100,8 +100,8 @@ def run_ranks(run_dir: Path, stage: str, world: World, grace: float) -> dict[int
         _end(ranks, grace)
         for number, handler in previous.items():
             signal.signal(number, handler)
-    if passed_on and len(ranks) < world.local_size:
-        failed[world.first_rank + len(ranks)] = Interrupted.exit_code
+    if passed_on and not failed:  # not all were started, or they had finished: what comes next must not start either
+        failed[world.first_rank] = Interrupted.exit_code
     # A rank that had no handler yet when our signal reached it was interrupted, not killed.
     return {rank: Interrupted.exit_code if -code in passed_on else code for rank, code in failed.items()}
 

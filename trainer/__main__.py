@@ -17,14 +17,15 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins.keel import KeelLauncher, OptunaSweeper
-from launchers.jobs import refuse_twice
-from trainer.compose import lenient, plain_values
+from launchers.foreign import why_refused
+from trainer.compose import in_our_words, lenient, plain_values
 from trainer.ending import CONTINUES, KEYBOARD, explain
 from trainer.errors import ConfigError, KeelError
 from trainer.evaluation.report import print_report
 from trainer.job import run_in_job
 from trainer.pipeline.chain import chain
-from trainer.pipeline.run import carry_out, claim_directory, run_directory
+from trainer.pipeline.run import alone, carry_out, claim_directory
+from trainer.terminal import prepare
 
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 _NOT_HERE = {  # options of Hydra's own -> why they lead nowhere
@@ -50,22 +51,25 @@ def _start(composed: DictConfig) -> int:
 
     config = load_config(plain_values(composed))
     scheduler = config.launcher.scheduler
-    if scheduler is None:
-        print_report(config, carry_out(config))
-        return 0
-    if scheduler.inside():
-        return run_in_job(config, claim_directory(config))
-    refuse_twice(scheduler, run_directory(config))  # before on_existing=overwrite can delete what a job is working on
-    submission = scheduler.submit(config, claim_directory(config), chain(config))
+    with alone(config):
+        run_dir = claim_directory(config)
+        if scheduler is None:
+            print_report(config, carry_out(config, run_dir))
+            return 0
+        if scheduler.inside():
+            scheduler.note(run_dir)
+            return run_in_job(config, run_dir)
+        submission = scheduler.submit(config, run_dir, chain(config))
     print(*scheduler.follow(submission), sep="\n", flush=True)
     return 0
 
 
 def main(arguments: list[str]) -> int:
     """Run the command. Returns the exit status, see `trainer/errors.py`."""
-    if refused := [f"{option}: {_NOT_HERE[option]}" for option in arguments if option in _NOT_HERE]:
+    refused = [f"{option}: {_NOT_HERE[option]}" for option in arguments if option in _NOT_HERE]
+    if refused or (refused := [why for why in [why_refused(os.environ)] if why is not None]):
         return explain(ConfigError(refused))
-    sys.argv[1:] = lenient(arguments)
+    sys.argv[1:] = lenient(arguments) or ["--help"]
     for plugin in (KeelLauncher, OptunaSweeper):  # Hydra's own search does not see into an editable install
         Plugins.instance().register(plugin)
     before = os.environ.get(_FULL_ERROR)
@@ -77,8 +81,7 @@ def main(arguments: list[str]) -> int:
     except (HydraException, OmegaConfBaseException) as error:
         if before == "1":
             raise
-        causes = [str(part).strip() for part in (error, error.__cause__) if part is not None]
-        return explain(ConfigError("\n".join(cause for cause in causes if cause)))
+        return explain(in_our_words(error))
     except KeyboardInterrupt:
         print(f"\n{CONTINUES}", file=sys.stderr, flush=True)
         return KEYBOARD
@@ -91,4 +94,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    prepare()
     sys.exit(main(sys.argv[1:]))

@@ -35,6 +35,7 @@ from trainer.models.load import load_model, load_tokenizer
 from trainer.models.template import stop_tokens
 from trainer.pipeline.places import MODEL_DIR, base_model_path
 from trainer.pipeline.run import CONFIG
+from trainer.terminal import prepare
 
 HELP = """/strength X        how much of the aligner is mixed in: 0 is the base alone, 1 the aligner
 /targeted on|off   align only prompts that the guardrail finds unsafe
@@ -201,4 +202,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    prepare()
     sys.exit(main())

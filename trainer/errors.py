@@ -48,6 +48,10 @@ class StageFailed(KeelError, RuntimeError):
     exit_code = 1
 
 
+class RankLost(StageFailed):
+    """A rank was killed, did not answer, or ended without a word, its node perhaps with it: a second try may do better."""
+
+
 class Interrupted(KeelError, RuntimeError):
     """A signal asked the run to stop, and it did so in good order: the same command continues."""
 

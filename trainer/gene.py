@@ -33,6 +33,7 @@ from trainer.models.device import device_of_rank
 from trainer.models.load import load_model, load_tokenizer
 from trainer.models.save import save_model
 from trainer.models.weights import Weights, other_weights
+from trainer.terminal import prepare
 
 _BATCH = 16  # pairs of a refusal and an example in one forward pass
 
@@ -134,4 +135,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    prepare()
     sys.exit(main())

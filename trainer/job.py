@@ -12,13 +12,15 @@ from pathlib import Path
 from trainer.config.load import read_own_config
 from trainer.config.run import RunConfig
 from trainer.ending import CONTINUES, KEYBOARD, explain
-from trainer.errors import ConfigError, Interrupted, KeelError
+from trainer.errors import ConfigError, Interrupted, KeelError, RankLost
 from trainer.evaluation.report import print_report
 from trainer.pipeline.run import CONFIG, carry_out
+from trainer.terminal import prepare
 
 
 def run_in_job(config: RunConfig, run_dir: Path, only: str | None = None) -> int:
-    """Carry out a run, or one stage of it, inside a job of its launcher; a run that a signal stopped is queued again.
+    """Carry out a run, or one stage of it, inside a job of its launcher; one that a signal stopped, or that
+    lost a rank, is queued again.
 
     Args:
         run_dir: claimed before.
@@ -31,11 +33,11 @@ def run_in_job(config: RunConfig, run_dir: Path, only: str | None = None) -> int
         if only is None:
             print_report(config, run_dir)
         return 0
-    except Interrupted as error:
+    except (Interrupted, RankLost) as error:
         explain(error)
         scheduler = config.launcher.scheduler
         assert scheduler is not None  # only then there are jobs
-        return scheduler.requeue()
+        return scheduler.requeue(run_dir, error)
     except KeelError as error:
         return explain(error)
     except KeyboardInterrupt:
@@ -67,4 +69,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    prepare()
     sys.exit(main())

@@ -18,6 +18,7 @@ from trainer.ending import explain
 from trainer.errors import ConfigError
 from trainer.kinds import CONFIG
 from trainer.suggest import did_you_mean
+from trainer.terminal import prepare
 
 
 def sections() -> dict[str, type]:
@@ -72,4 +73,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    prepare()
     sys.exit(main())

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import platform
+import pwd
 import re
 import subprocess
 import time
@@ -153,6 +154,14 @@ def why_foreign(path: Path) -> str | None:
     if facts.st_mode & 0o022:
         return "may be written by others (chmod go-w it, if you know what is in it)"
     return None
+
+
+def this_user() -> str:
+    """The name of the user that this process runs as; the number where it has none."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return f"user {os.geteuid()}"
 
 
 def owner_of(path: Path) -> str:

@@ -27,7 +27,7 @@ def _prepare_process(run_dir: Path, stage: str) -> None:
         log = (run_dir / stage / "logs" / f"rank{os.environ['RANK']}.log").open("ab")
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a job's log should be up to date
+    sys.stdout.reconfigure(line_buffering=True, errors="replace")  # type: ignore[union-attr]  # a job's log is up to date
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     warnings.filterwarnings("ignore", category=FutureWarning)

@@ -21,6 +21,7 @@ from trainer.errors import ConfigError, Interrupted, KeelError, StageFailed
 if TYPE_CHECKING:
     from launchers.slurm.section import SlurmLauncher
 
+SUCCEEDS = "KEEL_SUCCEEDS"  # in a job that continues another: how many there were before it
 _EARLY = 60  # seconds: Slurm may send the signal before the time limit this much too soon
 _LAST_TASK_WAITS = 60  # seconds from the first task's orderly end to the others' death
 
@@ -39,7 +40,7 @@ class AllocationLauncher:
         prepare_directories(run_dir, stage)
         command = self.command(run_dir, stage, nodes, ranks, distributed)
         ended = run_step(command, self.environment(run_dir / stage, nodes, ranks), _slurm_is_ending_us, self.settings.grace)
-        if ended.code != 0:
+        if ended.code != 0 or ended.signals:  # which a stage that had finished would have left to the next one
             if self.settings.task == "node":  # these are numbers of nodes, and each has written what became of its ranks
                 ended = replace(ended, tasks={})
             reason = _reason(run_dir, stage, nodes * ranks, ended)
@@ -89,10 +90,16 @@ class AllocationLauncher:
     def _refuse_late_start(self, stage: str) -> None:
         """A signal that came while no task ran was heard by nobody, so a stage never starts after it may have been sent."""
         try:
-            ends = show_job(this_job(os.environ)).ends
+            job = show_job(this_job(os.environ))
         except StageFailed:  # a controller that is down for a moment is no reason to stop
             return
-        needed = self.settings.signal_lead + _EARLY
+        ends, needed = job.ends, self.settings.signal_lead + _EARLY
+        if ends is not None and job.began is not None and (whole := (ends - job.began).total_seconds()) <= needed:
+            raise ConfigError(
+                f"launcher.signal_lead: this job has {whole:.0f} s in all, and launcher.signal_lead and Slurm's resolution "
+                f"need {needed} s of them, so that no stage could ever start; ask for more time, or lower launcher.signal_lead "
+                "(and --signal of a script of your own)."
+            )
         if ends is not None and (left := (ends - datetime.now()).total_seconds()) < needed:
             raise Interrupted(
                 f"stage {stage}: not started: {left:.0f} s are left of the job's time, and launcher.signal_lead and Slurm's "
@@ -101,8 +108,8 @@ class AllocationLauncher:
 
 
 def restarts(environment: Mapping[str, str]) -> int:
-    """How often Slurm has started this job again."""
-    return int(environment.get("SLURM_RESTART_COUNT", "0"))
+    """How often this job was started again: by Slurm, or as the successor of one that could not be."""
+    return int(environment.get("SLURM_RESTART_COUNT", "0")) + int(environment.get(SUCCEEDS, "0"))
 
 
 def too_small(environment: Mapping[str, str], nodes: int, ranks: int, task: str) -> str | None:

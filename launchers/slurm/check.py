@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _OURS = "job-name chdir output open-mode array nodes ntasks-per-node cpus-per-task gpus-per-node mem time partition account"
 _OURS += " qos constraint reservation signal requeue dependency wrap parsable export export-file"  # have one place already
+_LEAST_MISREAD = 3600  # what YAML makes of 1:00:00 without quotes
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # A value that is written out, not one that a shell fetches: TOKEN=abc, and not TOKEN=$(cat file).
 _SECRET = re.compile(
@@ -41,6 +42,10 @@ def slurm_problems(launcher: SlurmLauncher, tracking: str, stages: Sequence[str]
         seconds = seconds_of(time)
         if seconds is None:
             problems.append(f"{key}: {time!r} is not a Slurm time; write HH:MM:SS, D-HH:MM:SS, or minutes.")
+        elif time.isdecimal() and int(time) >= _LEAST_MISREAD:
+            problems.append(
+                f"{key}: {time} minutes? YAML reads 12:00:00 as the number 43200: write it in quotes, or as D-HH:MM:SS."
+            )
         elif seconds <= launcher.signal_lead + 60:
             problems.append(
                 f"{key}: {seconds} s leave nothing before the signal: it comes launcher.signal_lead={launcher.signal_lead} s "

@@ -15,6 +15,16 @@ _SECONDS = 60  # a busy controller answers late; one that does not answer at all
 _KEPT = ("SLURM_CONF", "SLURM_CLUSTERS")  # which cluster; everything else describes some other job
 
 
+_OVER = {
+    "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "DEADLINE", "OUT_OF_MEMORY",
+    "REVOKED", "LAUNCH_FAILED",
+}  # fmt: skip
+
+
+class NoAnswer(StageFailed):
+    """The controller did not answer in time; what it was asked for may have been done."""
+
+
 @dataclass(frozen=True)
 class Job:
     """What `scontrol show job JOB` says.
@@ -23,11 +33,15 @@ class Job:
         state: RUNNING, PENDING, COMPLETING, CANCELLED, ...
         batch: whether it has a batch script that Slurm could start again.
         ends: when its time limit ends it; None without a limit.
+        began: when it started; None where it has not.
+        requeue: whether Slurm may put it back into the queue.
     """
 
     state: str
     batch: bool
     ends: datetime | None
+    began: datetime | None = None
+    requeue: bool = True
 
 
 def slurm(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
@@ -45,7 +59,7 @@ def slurm(arguments: Sequence[str], environment: Mapping[str, str] | None = None
             f"{arguments[0]} is not on PATH: there is no Slurm here. Run this on a node of the cluster, or set launcher=local."
         ) from None
     except subprocess.TimeoutExpired:
-        raise StageFailed(f"{arguments[0]} got no answer in {_SECONDS} s; is the controller up? Try: scontrol ping") from None
+        raise NoAnswer(f"{arguments[0]} got no answer in {_SECONDS} s; is the controller up? Try: scontrol ping") from None
     except subprocess.CalledProcessError as error:
         said = error.stderr.strip() or f"exit code {error.returncode}, without a message"
         raise StageFailed(f"{arguments[0]} refused: {said}") from None
@@ -72,11 +86,20 @@ def show_job(job_id: str) -> Job:
     """
     line = slurm(["scontrol", "show", "job", job_id, "-o"]).splitlines()[0]
     fields = dict(re.findall(r"(?:^| )(\w+)=(\S*)", line))
+    return Job(
+        state=fields.get("JobState", "UNKNOWN"),
+        batch=fields.get("BatchFlag", "0") != "0",
+        ends=_time_in(fields, "EndTime"),
+        began=_time_in(fields, "StartTime"),
+        requeue=fields.get("Requeue", "1") != "0",
+    )
+
+
+def _time_in(fields: Mapping[str, str], name: str) -> datetime | None:
     try:
-        ends = datetime.strptime(fields.get("EndTime", ""), "%Y-%m-%dT%H:%M:%S")
+        return datetime.strptime(fields.get(name, ""), "%Y-%m-%dT%H:%M:%S")
     except ValueError:  # Unknown, or no limit
-        ends = None
-    return Job(state=fields.get("JobState", "UNKNOWN"), batch=fields.get("BatchFlag", "0") != "0", ends=ends)
+        return None
 
 
 def time_limit(partition: str | None) -> str | None:
@@ -94,11 +117,35 @@ def time_limit(partition: str | None) -> str | None:
     return None
 
 
-def active_jobs() -> dict[str, str]:
-    """This user's jobs that are pending or running: id -> state. Elements of an array each on their own: `12_3`.
+@dataclass(frozen=True)
+class Queued:
+    """A job in the queue. Attributes: state; script: the file that was submitted, as the controller shows it."""
+
+    state: str
+    script: str
+
+
+def queued_jobs() -> dict[str, Queued]:
+    """This user's jobs that are pending or running, by id. Elements of an array each on their own: `12_3`.
 
     Raises:
         StageFailed: Slurm does not answer.
     """
-    listed = slurm(["squeue", "--me", "--noheader", "--array", "--format=%i %T"])
-    return dict(line.split(maxsplit=1) for line in listed.splitlines())
+    lines = slurm(["squeue", "--me", "--noheader", "--array", "--format=%i %T %o"]).splitlines()
+    parts = (line.split(maxsplit=2) for line in lines)
+    return {job: Queued(state, "".join(script)) for job, state, *script in parts}
+
+
+def active_jobs() -> dict[str, str]:
+    """This user's jobs that are pending or running: id -> state. Raises: as `queued_jobs`."""
+    return {job: queued.state for job, queued in queued_jobs().items()}
+
+
+def is_over(job: str) -> bool | None:
+    """Whether a job of any user has ended for good; None where Slurm does not answer. One that it forgot has."""
+    try:
+        return show_job(job).state in _OVER
+    except NoAnswer:
+        return None
+    except StageFailed as error:
+        return True if "Invalid job id" in str(error) else None

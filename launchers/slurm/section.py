@@ -54,10 +54,10 @@ class SlurmLauncher(LauncherSection):
     processes_per_node: int | None = Field(None, gt=0)
     task: Literal["rank", "node"] = "rank"
     cpus_per_task: int | None = Field(None, gt=0)
-    mem: str | None = Field(None, coerce_numbers_to_str=True)
+    mem: str | None = None
     time: str = "24:00:00"
     partition: str | None = None
-    account: str | None = Field(None, coerce_numbers_to_str=True)
+    account: str | None = None
     qos: str | None = None
     constraint: str | None = None
     reservation: str | None = None

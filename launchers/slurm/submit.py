@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launchers.jobs import record
-from launchers.slurm.commands import outside_environment, slurm
+from launchers.slurm.commands import NoAnswer, outside_environment, queued_jobs, show_job, slurm
 from launchers.slurm.render import render_array, render_jobs
 from trainer.config.bases import Submission
+from trainer.config.run import WITHHELD
 from trainer.config.stage import Stage
 from trainer.errors import ConfigError, StageFailed
 from trainer.record import write_private
 
 if TYPE_CHECKING:
     from launchers.slurm.section import SlurmLauncher
+
+_LOOKS, _PAUSE = 6, 5.0  # how often the queue is searched for a job of which sbatch did not tell, and seconds before each
 
 
 def submit_run(settings: SlurmLauncher, name: str, run_dir: Path, stages: Sequence[Stage]) -> Submission:
@@ -39,6 +44,7 @@ def submit_run(settings: SlurmLauncher, name: str, run_dir: Path, stages: Sequen
                 slurm(["scancel", *jobs])
             raise
     record(run_dir, jobs, scripts)
+    _say_if_never_requeued(jobs[0])
     return Submission(jobs, scripts, [str(run_dir.absolute() / f"slurm-{job}.log") for job in jobs])
 
 
@@ -66,17 +72,45 @@ def submit_array(settings: SlurmLauncher, run_dirs: Sequence[Path], sweep_dir: P
     job = sbatch(settings, script)
     for index, run_dir in enumerate(run_dirs):
         record(run_dir, [f"{job}_{index}"], [script])
+    _say_if_never_requeued(job)
     return Submission([job], [script], [str(sweep_dir.absolute() / f"slurm-{job}_*.log")])
 
 
-def sbatch(settings: SlurmLauncher, script: Path, *options: str) -> str:
-    """Submit a script with the variables of `launcher.environment`; returns the job id.
+def _say_if_never_requeued(job: str) -> None:
+    with suppress(StageFailed):
+        if not show_job(job).requeue:
+            print(
+                f"job {job} may not be requeued here: where it is stopped before it is done, it submits a successor.",
+                flush=True,
+            )
+
+
+def _arrived(script: Path) -> str | None:
+    """The id of the job that Slurm made of a script without telling sbatch in time; None where it made none."""
+    for _ in range(_LOOKS):
+        time.sleep(_PAUSE)
+        with suppress(StageFailed):
+            found = [job for job, one in queued_jobs().items() if one.script == str(script)]
+            if found:
+                return found[-1].split("_")[0]  # of an array, the whole
+    return None
+
+
+def sbatch(settings: SlurmLauncher, script: Path, *options: str, more: Mapping[str, str] | None = None) -> str:
+    """Submit a script with the variables of `launcher.environment`, and `more`; returns the job id.
 
     Raises:
         StageFailed: with sbatch's own message.
     """
+    own = {name: value for name, value in settings.environment.items() if value != WITHHELD}  # in a job they are there
     try:
-        said = slurm(["sbatch", "--parsable", *options, str(script)], {**outside_environment(), **settings.environment})
+        said = slurm(["sbatch", "--parsable", *options, str(script)], {**outside_environment(), **own, **(more or {})})
+    except NoAnswer as error:
+        if (job := _arrived(script)) is None:
+            raise NoAnswer(
+                f"{error}\nNo job of {script} is in the queue so far; one may still come, and the same command looks for it."
+            ) from None
+        return job
     except StageFailed as error:
         raise StageFailed(
             f"{error}\nThe script is {script}; its options come from launcher.* (python -m trainer.plan shows them)."

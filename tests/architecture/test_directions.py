@@ -13,6 +13,7 @@ from tests.conftest import ROOT
 GROUND = {
     "trainer.errors", "trainer.suggest", "trainer.record", "trainer.dotted", "trainer.stopping", "trainer.items",
     "trainer.vocabulary",
+    "trainer.terminal",
 }  # fmt: skip
 # Room -> what it may import besides. Only rooms above it in this list may import a room.
 ROOMS: dict[str, set[str]] = {

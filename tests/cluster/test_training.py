@@ -187,25 +187,24 @@ def test_before_the_time_limit_slurm_signals_and_a_cancel_is_final(cluster: Clus
     assert cluster.job_state(job) == "CANCELLED"
 
 
-def test_the_bound_on_requeues_holds(cluster: Cluster, tmp_path: Path) -> None:
-    (job,), _ = submit(cluster, tmp_path, *SFT, *TWO_NODES, "launcher.max_requeues=0")
+def test_a_killed_rank_is_named_and_the_job_goes_back_as_often_as_the_bound_says(cluster: Cluster, tmp_path: Path) -> None:
+    (job,), _ = submit(cluster, tmp_path, *SFT, *TWO_NODES, "trainer.max_steps=5000", "launcher.max_requeues=1")
     run_dir = tmp_path / "runs" / "sft"
-    until(lambda: steps_done(run_dir) >= 1, 300, "the first step")
-    cluster.run("scancel", "--signal=USR2", job)
-    fields = cluster.wait(job, seconds=60)
-    assert (fields["JobState"], fields["ExitCode"], fields["Restarts"]) == ("FAILED", "75:0", "0")
-    assert "was started again 0 times (launcher.max_requeues)" in log_of(run_dir)
 
+    def kill_rank_1() -> None:
+        before = steps_done(run_dir)
+        until(lambda: steps_done(run_dir) >= before + 2, 300, "two steps")
+        (rank,) = [p for p in cluster.job_processes() if "trainer.worker" in p.cmdline() and p.environ()["SLURM_PROCID"] == "1"]
+        rank.kill()
 
-def test_a_killed_rank_is_named_and_not_requeued(cluster: Cluster, tmp_path: Path) -> None:
-    (job,), _ = submit(cluster, tmp_path, *SFT, *TWO_NODES, "trainer.max_steps=5000")
-    run_dir = tmp_path / "runs" / "sft"
-    until(lambda: steps_done(run_dir) >= 2, 300, "the second step")
-    (rank,) = [p for p in cluster.job_processes() if "trainer.worker" in p.cmdline() and p.environ()["SLURM_PROCID"] == "1"]
-    rank.kill()
+    kill_rank_1()
+    until(lambda: cluster.job(job)["Restarts"] == "1", 120, "the requeue")
+    kill_rank_1()
     fields = cluster.wait(job, seconds=120)
-    assert (fields["JobState"], fields["ExitCode"], fields["Restarts"]) == ("FAILED", "1:0", "0")
-    assert "stage sft: rank 1 of 2 was killed by SIGKILL" in log_of(run_dir)
+    assert (fields["JobState"], fields["ExitCode"], fields["Restarts"]) == ("FAILED", "1:0", "1")
+    log = log_of(run_dir)
+    assert log.count("stage sft: rank 1 of 2 was killed by SIGKILL") == 2
+    assert "was put back into the queue 1 times (launcher.max_requeues)" in log
     no_process_left(cluster)
 
 

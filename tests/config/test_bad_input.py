@@ -29,6 +29,7 @@ from trainer.errors import ArtifactError, ConfigError, DataError, KeelError
 from trainer.methods.pairs import stage as data_stage
 from trainer.models.load import load_model, load_tokenizer, write_fresh_model
 from trainer.pipeline.context import StageContext
+from trainer.pipeline.lock import LOCK
 from trainer.pipeline.run import CONFIG, claim_directory
 
 EXPERIMENTS = ("cosalign", "sft", "dpo", "safesteer")
@@ -473,7 +474,16 @@ def test_another_configs_run_is_refused_with_the_difference_and_three_ways_out(t
     assert (run_dir / "sft" / "manifest.json").exists()
 
 
-@pytest.mark.parametrize("same", ["", "launcher.processes=2", "tracking.mode=disabled", "run.on_existing=resume"])
+@pytest.mark.parametrize(
+    "same",
+    [
+        "",
+        "launcher.processes=2",
+        "tracking.mode=disabled",
+        "run.on_existing=resume",
+        "trainer.save_steps=7 trainer.logging_steps=3",
+    ],
+)
 def test_the_same_config_goes_on_where_it_was(same: str, tmp_path: Path) -> None:
     """How many processes there are and where it is tracked do not make another run."""
     run_dir = claimed("", tmp_path)
@@ -491,8 +501,21 @@ def test_resume_takes_the_new_config_and_keeps_the_stages(tmp_path: Path) -> Non
 def test_overwrite_deletes_the_run_that_was_there(tmp_path: Path) -> None:
     run_dir = claimed("", tmp_path)
     claim_directory(in_runs("seed=1 run.on_existing=overwrite", tmp_path))
-    assert [path.name for path in run_dir.iterdir()] == [CONFIG]
+    assert [path.name for path in run_dir.iterdir() if path.name != LOCK] == [CONFIG]
     assert yaml.safe_load((run_dir / CONFIG).read_text())["seed"] == 1
+
+
+def test_overwrite_removes_a_link_and_not_what_it_leads_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A stage that was moved to a larger disk."""
+    run_dir = claim_directory(in_runs("", tmp_path))
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "weights").write_text("x")
+    (run_dir / "sft").symlink_to(tmp_path / "disk")
+    (run_dir / "dpo").symlink_to(tmp_path / "gone")
+    claim_directory(in_runs("seed=1 run.on_existing=overwrite", tmp_path))
+    assert sorted(path.name for path in run_dir.iterdir()) == [LOCK, CONFIG]
+    assert (tmp_path / "disk" / "weights").exists()
+    assert f"{run_dir / 'sft'} is a link: it is removed, and what it leads to" in capsys.readouterr().out
 
 
 def test_overwrite_leaves_other_runs_alone(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from launchers.local.section import LocalLauncher
 from trainer.compose import composed
 from trainer.config.load import load_config
 from trainer.config.run import RunConfig
-from trainer.errors import ArtifactError
+from trainer.errors import ArtifactError, RankLost
 from trainer.pipeline.manifest import MANIFEST, write_manifest
 from trainer.pipeline.places import RESULTS
 from trainer.pipeline.run import carry_out, is_finished
@@ -101,3 +102,46 @@ def test_survival_is_no_part_of_what_a_run_is(config: RunConfig, ranks: Ranks, t
     changed = ["survival.bad_loss=skip", "survival.explosion=null", "survival.hang_timeout=1"]
     again = load_config(composed(["experiment=cosalign", f"paths.runs={tmp_path}", "run.name=run", *changed]))
     assert ranks.again(again) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "redone"),
+    [
+        (["trainer.save_steps=50"], []),
+        (["trainer.logging_steps=20", "trainer.save_total_limit=5", "trainer.dataloader_num_workers=4"], []),
+        (["sft.dataset_num_proc=2", "model.shape={model_type: llama}", "deepspeed.steps_per_print=7"], []),
+        (["trainer.max_grad_norm=0.5"], ["sft", "dpo"]),
+        (["deepspeed.zero_optimization.stage=1"], ["sft", "dpo"]),
+    ],
+)
+def test_what_cannot_change_a_result_redoes_nothing(
+    change: list[str], redone: list[str], config: RunConfig, ranks: Ranks, tmp_path: Path
+) -> None:
+    ranks.again(config)
+    where = [f"paths.runs={tmp_path}", "run.name=run", "run.on_existing=resume"]
+    again = load_config(composed(["experiment=cosalign", *where, *change]))
+    assert ranks.again(again) == redone
+
+
+def test_a_stage_whose_disk_is_not_there_is_no_reason_to_begin_anew(config: RunConfig, ranks: Ranks, tmp_path: Path) -> None:
+    ranks.again(config)
+    (tmp_path / "run" / "dpo").rename(tmp_path / "disk")
+    (tmp_path / "run" / "dpo").symlink_to(tmp_path / "disk")
+    assert ranks.again(config) == []
+    (tmp_path / "disk").rename(tmp_path / "elsewhere")
+    with pytest.raises(ArtifactError, match=r"dpo: is a link to .*disk, which is not there; bring that back"):
+        carry_out(config)
+
+
+def test_ranks_that_are_lost_after_the_manifest_leave_a_finished_stage(
+    config: RunConfig, ranks: Ranks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = LocalLauncher.start
+
+    def lost(*arguments: Any) -> None:
+        start(*arguments)
+        raise RankLost("rank 1 of 2 was killed by SIGTERM")
+
+    monkeypatch.setattr(LocalLauncher, "start", lost)
+    ranks.again(config)
+    assert is_finished(config)

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from trainer.config.section import section
 from trainer.config.stage import Footprint, Stage, Training, TrlSection
+from trainer.errors import KeelError
 from trainer.items import BASE, Contender, Item
 
 if TYPE_CHECKING:
@@ -218,6 +219,10 @@ class Scheduler(ABC):
         """Whether this process runs in a job already, and so starts ranks in place of submitting."""
 
     @abstractmethod
+    def here(self) -> str | None:
+        """The id of the job around this process; None outside a job."""
+
+    @abstractmethod
     def restarted(self) -> int:
         """How often this job was started again; 0 outside a job."""
 
@@ -234,7 +239,7 @@ class Scheduler(ABC):
         """Submit a run whose directory is claimed.
 
         Raises:
-            ConfigError: a job of this run is still pending or running, or a value cannot stand in a script.
+            ConfigError: a value cannot stand in a script.
             StageFailed: there is no such scheduler here, or it refused; nothing stays in the queue.
         """
 
@@ -259,6 +264,23 @@ class Scheduler(ABC):
         """
 
     @abstractmethod
+    def jobs_of(self, run_dir: Path) -> dict[str, str]:
+        """The jobs of a run that are pending or running, whoever submitted them: id -> state. Also those of which the scheduler
+        did not tell in time.
+
+        Raises:
+            StageFailed: there may be some, and the scheduler does not answer.
+        """
+
+    @abstractmethod
+    def note(self, run_dir: Path) -> None:
+        """Write down that the job around this process works on a run, if that is not written yet: it was submitted by hand."""
+
+    @abstractmethod
+    def over(self, job: str) -> bool | None:
+        """Whether a job has ended for good; None where the scheduler does not answer."""
+
+    @abstractmethod
     def state(self, job: str) -> str:
         """What became of a job, in the scheduler's word.
 
@@ -271,9 +293,9 @@ class Scheduler(ABC):
         """End jobs, or take them out of the queue."""
 
     @abstractmethod
-    def requeue(self) -> int:
-        """After an interruption of the job around this process: put it back into the queue where that is right, say what was
-        done, and return the exit status."""
+    def requeue(self, run_dir: Path, why: KeelError) -> int:
+        """After an interruption of the job around this process, or the loss of a rank: put it back into the queue where that is
+        right, say what was done, and return the exit status."""
 
     @abstractmethod
     def follow(self, submission: Submission) -> list[str]:

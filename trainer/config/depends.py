@@ -6,9 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainer.config.fields import DEEPSPEED_WITHOUT_EFFECT, WITHOUT_EFFECT
 from trainer.config.models import model_place
 from trainer.config.paths import looks_local
 from trainer.config.run import DATASETS, RunConfig, outside, to_mapping
+from trainer.config.training import SECTIONS
+
+
+def effective(values: dict[str, Any]) -> dict[str, Any]:
+    """A config without what cannot change a result: how often is logged and saved, who loads data, what only `plan` reads."""
+    kept = {**values, "model": {key: value for key, value in values["model"].items() if key != "shape"}}
+    for name in ("trainer", *SECTIONS):
+        kept[name] = {key: value for key, value in values.get(name, {}).items() if key not in WITHOUT_EFFECT}
+    if (json := values.get("deepspeed")) is not None:
+        kept["deepspeed"] = {key: value for key, value in json.items() if key not in DEEPSPEED_WITHOUT_EFFECT}
+    return kept
 
 
 @dataclass(frozen=True)
@@ -17,8 +29,7 @@ class Depends:
 
     def settings(self, *sections: str, **others: Any) -> dict[str, Any]:
         """Whole sections of the config, and other values."""
-        values = to_mapping(self.config)
-        del values["model"]["shape"]  # only `plan` reads it
+        values = effective(to_mapping(self.config))
         return {"seed": self.config.seed, **{name: values[name] for name in sections}, **others}
 
     @property

@@ -73,6 +73,39 @@ SET_ELSEWHERE = {
     "hub_token": "nothing: tokens do not belong in a config",
 }  # fmt: skip
 
+# Fields that cannot change what a training stage learns: another value neither redoes it nor makes another run of it.
+WITHOUT_EFFECT = frozenset(
+    [
+        "logging_strategy",
+        "logging_steps",
+        "logging_first_step",
+        "include_num_input_tokens_seen",
+        "log_level",
+        "log_level_replica",
+        "skip_memory_metrics",
+        "save_strategy",
+        "save_steps",
+        "save_total_limit",
+        "torch_empty_cache_steps",
+        "dataloader_num_workers",
+        "dataloader_pin_memory",
+        "dataloader_persistent_workers",
+        "dataloader_prefetch_factor",
+        "dataloader_multiprocessing_context",
+        "dataset_num_proc",
+    ]
+)
+# The same of DeepSpeed's JSON.
+DEEPSPEED_WITHOUT_EFFECT = frozenset(
+    [
+        "steps_per_print",
+        "wall_clock_breakdown",
+        "dump_state",
+        "flops_profiler",
+        "comms_logger",
+    ]
+)
+
 PASSED = frozenset(
     [
         "per_device_train_batch_size",

@@ -45,9 +45,26 @@ def load_config(values: Mapping[str, Any], base_dir: Path | None = None) -> RunC
             config = adapter.validate_python(_without(values, [_place(e["loc"]).keys for e in error.errors()]))
         except ValidationError:
             raise ConfigError(problems) from None
-    if problems := [*problems, *find_problems(config, base_dir or Path.cwd())]:
+    if problems := [*problems, *_misread(values, config), *find_problems(config, base_dir or Path.cwd())]:
         raise ConfigError(problems)
     return config
+
+
+def _misread(values: Any, config: Any, key: str = "") -> list[str]:
+    """Words that look like fractions: 3.10 came as 3.1, and 1e3 as 1000.0."""
+    if isinstance(values, Mapping):
+        inner = ((name, value, config.get(name) if isinstance(config, Mapping) else getattr(config, name, None))
+                 for name, value in values.items())  # fmt: skip
+        return [line for name, value, one in inner for line in _misread(value, one, f"{key}.{name}" if key else str(name))]
+    if isinstance(values, list) and isinstance(config, (list, tuple)):
+        return [line for value, one in zip(values, config, strict=False) for line in _misread(value, one, key)]
+    if isinstance(values, float) and isinstance(config, str):
+        return [f"{key}: was read as the number {values}, and may have been written otherwise; {_in_quotes(key, values)}"]
+    return []
+
+
+def _in_quotes(key: str, value: Any) -> str:
+    return f"put it into quotes, and all of it into the shell's: '{key}=\"{str(value).lower()}\"'"
 
 
 def _without(values: Mapping[str, Any], locations: Sequence[Sequence[Any]]) -> dict[str, Any]:
@@ -153,6 +170,8 @@ def _explain(error: Any) -> str:
             return f"{key}.{kinds.key}: missing; choose {key}=... on the command line, or set it to one of {choices}."
         given = error["input"].get(kinds.key) if isinstance(error["input"], Mapping) else error["input"]
         return f"{key}.{kinds.key}: unknown {given!r}; {did_you_mean(str(given), list(kinds.classes))}"
+    if error["type"] == "string_type" and isinstance(error["input"], bool):
+        return f"{key}: is text, and was read as {error['input']}; {_in_quotes(key, error['input'])}"
     return f"{key}: {error['msg']} (got {error['input']!r})"
 
 

@@ -9,8 +9,10 @@ from pydantic import ConfigDict, Field, GetCoreSchemaHandler
 from pydantic.dataclasses import dataclass
 
 section = dataclass(
-    frozen=True, config=ConfigDict(extra="forbid", defer_build=True)
-)  # kinds are known only when all are listed
+    # Kinds are known only when all are listed. A name may be a number: a partition 3090, an account 1234.
+    frozen=True,
+    config=ConfigDict(extra="forbid", defer_build=True, coerce_numbers_to_str=True),
+)
 
 
 @plain_dataclass(frozen=True)

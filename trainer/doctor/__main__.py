@@ -31,6 +31,7 @@ from trainer.ending import KEYBOARD, explain
 from trainer.errors import ConfigError, KeelError
 from trainer.kinds import CONFIG
 from trainer.pipeline.run import claim_directory
+from trainer.terminal import prepare
 
 
 def config_of(overrides: Sequence[str]) -> RunConfig:
@@ -76,10 +77,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m trainer.doctor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--config-dir", metavar="DIR", help="a folder of your own with more options of the groups")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="what you would give to python -m trainer")
     given = parser.parse_args(arguments)
     try:
-        config = config_of(given.overrides)
+        own = [] if given.config_dir is None else ["--config-dir", given.config_dir]
+        config = config_of([*own, *given.overrides])
         findings = [*batch_advice(config), *check_up(config)]
     except KeelError as error:
         return explain(error)
@@ -90,4 +93,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    prepare()
     sys.exit(main())

@@ -8,6 +8,7 @@ from pathlib import Path
 from trainer.config.load import read_own_config
 from trainer.doctor.checkup import FINDINGS, examine, write_findings
 from trainer.pipeline.run import CONFIG
+from trainer.terminal import prepare
 
 
 def main(run_dir: Path) -> int:
@@ -16,4 +17,5 @@ def main(run_dir: Path) -> int:
 
 
 if __name__ == "__main__":
+    prepare()
     sys.exit(main(Path(sys.argv[1])))

@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from trainer.config.bases import Column, SuiteSection
 from trainer.config.run import RunConfig
 from trainer.dotted import resolve
 from trainer.pipeline.places import RESULTS
-
-_WIDTH = 110  # of the table, where the output is not a terminal
+from trainer.terminal import table_console
 
 
 def _short(value: float, decimals: int = 2) -> str:
@@ -86,9 +84,7 @@ def _of_suite(results: dict[str, Any], suite: SuiteSection | None) -> list[Table
 
 def print_report(config: RunConfig, run_dir: Path) -> None:
     """Print the table of a finished run and where to find the rest."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_WIDTH)
+    console = table_console()
     path = run_dir / RESULTS
     if path.exists():
         console.print()

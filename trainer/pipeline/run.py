@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from trainer.checkpoints.start import prepare_start
+from trainer.config.bases import Scheduler
+from trainer.config.depends import effective
+from trainer.config.load import read_config
 from trainer.config.run import RunConfig, plain_yaml, to_mapping, write_config
 from trainer.config.stage import Stage
 from trainer.config.zero import zero_stage
-from trainer.errors import ArtifactError, ConfigError
+from trainer.errors import ArtifactError, ConfigError, RankLost, StageFailed
 from trainer.pipeline.chain import chain
+from trainer.pipeline.lock import LOCK, exclusive
 from trainer.pipeline.manifest import Manifest, damaged_outputs, read_manifest
 from trainer.pipeline.places import RESULTS
 from trainer.pipeline.work import TICKET, inputs_of
@@ -30,9 +37,8 @@ def run_directory(config: RunConfig) -> Path:
 
 def _comparable(values: dict[str, Any]) -> dict[str, Any]:
     """A config without what may differ between two starts of the same run: no stage depends on it."""
-    return {k: v for k, v in values.items() if k not in ("launcher", "tracking", "paths", "survival")} | {
-        "run": {"name": values["run"]["name"]}
-    }
+    kept = {k: v for k, v in effective(values).items() if k not in ("launcher", "tracking", "paths", "survival")}
+    return kept | {"run": {"name": values["run"]["name"]}}
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
@@ -46,13 +52,71 @@ def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> 
     return lines
 
 
+def scheduler_of(config: RunConfig) -> Scheduler | None:
+    """The queue that jobs of this run may be in: this config's, or that of the config that the run was started with before."""
+    if config.launcher.scheduler is not None:
+        return config.launcher.scheduler
+    try:
+        return read_config(run_directory(config) / CONFIG).launcher.scheduler
+    except ConfigError:  # there is none, or it is damaged
+        return None
+
+
 def claim_directory(config: RunConfig) -> Path:
     """The run directory, ours to write in, with the resolved config in it.
 
     Raises:
-        ConfigError: another config's run is there and `run.on_existing` is `refuse`, or it cannot be written.
+        ConfigError: somebody works there, another config's run is there and `run.on_existing` is `refuse`, or it cannot be
+            written.
     """
     run_dir = run_directory(config)
+    _refuse_what_is_no_run(run_dir)
+    with exclusive(run_dir, scheduler_of(config)):
+        return _claim(config, run_dir)
+
+
+@contextmanager
+def alone(config: RunConfig) -> Iterator[None]:
+    """Have the run of this config alone in this block: no other start has it, and none of its jobs waits to.
+
+    Raises:
+        ConfigError: somebody works there or will, or the directory is no run or cannot be written.
+        StageFailed: a job may be about to work there, and the scheduler does not answer.
+    """
+    run_dir, scheduler = run_directory(config), scheduler_of(config)
+    _refuse_what_is_no_run(run_dir)
+    with exclusive(run_dir, scheduler):
+        if scheduler is not None:
+            _refuse_beside_jobs(config, scheduler, run_dir)
+        yield
+
+
+def _refuse_what_is_no_run(run_dir: Path) -> None:
+    """Raises ConfigError; nothing has been written there."""
+    if run_dir.exists() and not (run_dir / CONFIG).exists() and any(not _is_others(path) for path in run_dir.iterdir()):
+        raise ConfigError(f"run.name: {run_dir} exists and is not a run; choose another run.name or paths.runs.")
+
+
+def _refuse_beside_jobs(config: RunConfig, scheduler: Scheduler, run_dir: Path) -> None:
+    """Raises ConfigError where a job of this run, and not the one around this process, is pending or running."""
+    try:
+        jobs = scheduler.jobs_of(run_dir)
+    except StageFailed as error:
+        if config.launcher.scheduler is not None:
+            raise
+        print(f"whether jobs of this run wait in the queue is not known here: {error}", file=sys.stderr, flush=True)
+        return
+    here = scheduler.here()
+    if here in jobs:
+        return
+    for job, state in jobs.items():
+        raise ConfigError(
+            f"run.name: job {job} of this run is {state.lower()}; two in one run directory would overwrite each other. Wait "
+            "for it, cancel it, or choose another run.name."
+        )
+
+
+def _claim(config: RunConfig, run_dir: Path) -> Path:
     path = run_dir / CONFIG
     if path.exists() and config.run.on_existing == "overwrite" and not _started_again(config):
         _delete_run(run_dir)
@@ -65,10 +129,7 @@ def claim_directory(config: RunConfig) -> Path:
                 "Three ways out: run.name=<another name>; run.on_existing=resume (keeps the stages that this does not change); "
                 "run.on_existing=overwrite (deletes that run)."
             )
-    elif not path.exists() and run_dir.exists() and any(not _is_others(p) for p in run_dir.iterdir()):
-        raise ConfigError(f"run.name: {run_dir} exists and is not a run; choose another run.name or paths.runs.")
     try:
-        run_dir.mkdir(parents=True, exist_ok=True)
         write_config(config, path)
     except OSError as error:
         raise ConfigError(
@@ -94,18 +155,28 @@ def _values_in(path: Path) -> dict[str, Any]:
 
 
 def _is_others(path: Path) -> bool:
-    """Whether this belongs to a sweep of the same name, or holds other runs (a sweep's, say)."""
-    return path.stem == SWEEP or (path.is_dir() and path.name != "wandb" and any(path.rglob(CONFIG)))
+    """Whether this is the lock, belongs to a sweep of the same name, or holds other runs (a sweep's, say)."""
+    return path.name == LOCK or path.stem == SWEEP or (path.is_dir() and path.name != "wandb" and any(path.rglob(CONFIG)))
 
 
 def _delete_run(run_dir: Path) -> None:
-    for path in run_dir.iterdir():
-        if _is_others(path):
-            continue
-        if path.is_dir():
+    """The config last: as long as something is left, it is still seen to be a run."""
+    for path in sorted(run_dir.iterdir(), key=lambda path: path.name == CONFIG):
+        if not _is_others(path):
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """A file, a directory with all that is in it, or a link; never what a link leads to."""
+    try:
+        if path.is_symlink():
+            print(f"{path} is a link: it is removed, and what it leads to ({path.readlink()}) stays", flush=True)
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
-            path.unlink()
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be removed: {error}; remove it yourself, then start again.") from error
 
 
 def carry_out(config: RunConfig, run_dir: Path | None = None, only: str | None = None) -> Path:
@@ -118,7 +189,11 @@ def carry_out(config: RunConfig, run_dir: Path | None = None, only: str | None =
     Raises:
         KeelError: a stage failed; what is finished stays, and the same command continues.
     """
-    run_dir = claim_directory(config) if run_dir is None else run_dir
+    with alone(config) if run_dir is None else exclusive(run_dir, scheduler_of(config)):
+        return _carry_out(config, claim_directory(config) if run_dir is None else run_dir, only)
+
+
+def _carry_out(config: RunConfig, run_dir: Path, only: str | None) -> Path:
     stages = chain(config)
     if only is not None and only not in (names := [stage.name for stage in stages]):
         raise ConfigError(f"--stage: this run has no stage {only}; {did_you_mean(only, names)}")
@@ -170,15 +245,25 @@ def _start(config: RunConfig, run_dir: Path, stage: Stage, fingerprint: str, inp
     stage_dir = run_dir / stage.name
     ticket = stage_dir / TICKET
     value = {"fingerprint": fingerprint, "inputs": inputs}
-    if stage_dir.exists() and not (ticket.exists() and fingerprint in ticket.read_text()):
-        shutil.rmtree(stage_dir)
+    if stage_dir.is_symlink() and not stage_dir.exists():
+        raise ArtifactError(
+            f"{stage_dir}: is a link to {stage_dir.readlink()}, which is not there; bring that back (is its disk mounted?), or "
+            "remove the link to do the stage afresh."
+        )
+    if stage_dir.exists() and not (ticket.exists() and fingerprint in ticket.read_text(errors="replace")):
+        _remove(stage_dir)
     stage_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / RESULTS).unlink(missing_ok=True)  # they were of something else
     write_json(ticket, value)
     if stage.trains:
         world_size = config.launcher.world_size(stage.name)
         prepare_start(stage_dir, zero_stage(config), world_size, config.survival.checkpoints_of)
-    config.launcher.start(run_dir, stage.name, stage.distributed)
+    try:
+        config.launcher.start(run_dir, stage.name, stage.distributed)
+    except RankLost as error:  # in the seconds between its manifest and its ranks' end
+        if not _is_done(stage_dir, fingerprint):
+            raise
+        print(f"{config.run.name} · {stage.name} · finished, and then: {error}", flush=True)
 
 
 def _manifest_of(run_dir: Path, stage: Stage) -> Manifest:

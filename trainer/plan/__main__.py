@@ -19,6 +19,7 @@ from trainer.errors import ConfigError, KeelError
 from trainer.kinds import CONFIG
 from trainer.plan.plan import make_plan
 from trainer.plan.report import print_plan
+from trainer.terminal import prepare
 
 NOT_PLANNED = ("evaluation.", "judge.", "judge:")  # sections that a plan does not depend on: planned all the same
 
@@ -58,4 +59,5 @@ def _print_problems(problems: Sequence[str], where: str) -> None:
 
 
 if __name__ == "__main__":
+    prepare()
     sys.exit(main(sys.argv[1:]))

@@ -11,6 +11,7 @@ from trainer.errors import ConfigError, KeelError
 from trainer.sweep.journal import Journal
 from trainer.sweep.state import present_rows
 from trainer.sweep.table import print_table
+from trainer.terminal import prepare
 
 JOURNAL = "sweep.jsonl"
 
@@ -29,6 +30,7 @@ def main(directory: Path) -> int:
 
 
 if __name__ == "__main__":
+    prepare()
     parser = argparse.ArgumentParser(prog="python -m trainer.sweep", description="The runs of a sweep as they are now.")
     parser.add_argument("directory", type=Path, help="the sweep's directory: runs/<run.name>")
     sys.exit(main(parser.parse_args().directory))

@@ -41,7 +41,7 @@ def run_here(points: Sequence[Point], journal: Journal, report: bool) -> dict[st
             if note:
                 continue
             try:
-                carry_out(point.config, point.run_dir)
+                carry_out(point.config)  # which claims again: another may have had it since
                 record(point, "done")
             except (Interrupted, KeyboardInterrupt):
                 record(point, "interrupted")

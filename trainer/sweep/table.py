@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from trainer.config.load import read_config
 from trainer.config.run import RunConfig
 from trainer.pipeline.places import RESULTS
 from trainer.pipeline.run import CONFIG
-
-_WIDTH = 110  # where the output is not a terminal
+from trainer.terminal import table_console
 
 
 @dataclass(frozen=True)
@@ -32,9 +30,7 @@ class Row:
 
 def print_table(title: str, rows: Sequence[Row]) -> None:
     """One line per run; the metrics are those of the last model in its results that is no variant, the one it was for."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_WIDTH)
+    console = table_console()
     configs = [read_config(path) if (path := row.run_dir / CONFIG).exists() else None for row in rows]
     found = [{} if config is None else _own_model(config, row.run_dir) for config, row in zip(configs, rows, strict=True)]
     suites = [config.evaluation for config in configs if config is not None and config.evaluation is not None]

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from trainer.errors import ConfigError
 from trainer.pipeline.manifest import MANIFEST
+from trainer.terminal import prepare
 from trainer.tracking.server import has_key, server_url, why_unreachable
 from trainer.tracking.tracker import WANDB_ID
 
@@ -131,4 +132,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    prepare()
     sys.exit(main())
