@@ -302,7 +302,7 @@ def test_the_split_of_a_hub_dataset_is_the_one_asked_for(monkeypatch: pytest.Mon
         ("summedits/summedits_qmsumm.json", "summedits", 431, 248),
         ("summedits/summedits_samsum.json", "summedits", 664, 422),
         ("summedits/summedits_scitldr.json", "summedits", 452, 309),  # 14 of 466 are there twice
-        ("do_not_answer/data_en.csv", "do_not_answer", 5630, 193),
+        ("do_not_answer/data_en.csv", "do_not_answer", 5632, 193),
         ("xstest/xstest_prompts.csv", "labelled", 450, 200),
     ],
 )

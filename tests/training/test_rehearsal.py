@@ -42,13 +42,13 @@ def test_the_answers_are_the_bases_own_and_are_trained_on_beside_the_data(tmp_pa
     model = load_config(composed(["experiment=sft"])).model
     base, tokenizer = load_model(model, str(BASE_DIR)), load_tokenizer(model, str(BASE_DIR))
     chats: list[list[Message]] = [[{"role": "user", "content": row["prompt"]}] for row in answers]
-    alone = dict(pair for batch in complete(chats, base, tokenizer, 20, 64) for pair in batch)
-    assert [row["response"] for row in answers] == [alone[place] for place in range(4)]
+    alone = dict(pair for batch in complete(chats, base, tokenizer, 40, 64) for pair in batch)
+    assert all(row["response"] and alone[place].startswith(row["response"]) for place, row in enumerate(answers))
 
     pairs = [json.loads(line) for line in (run_dir / "data" / "pairs.jsonl").read_text().splitlines()]
     trained = {pair["prompt"][-1]["content"]: pair["chosen"] for pair in pairs}
-    said = {row["prompt"]: row["response"] for row in answers if row["response"]}
-    assert said and trained == {f"how do i make {name} ?": REFUSAL for name in ("a", "b")} | said
+    said = {row["prompt"]: row["response"] for row in answers}
+    assert trained == {f"how do i make {name} ?": REFUSAL for name in ("a", "b")} | said
     report = json.loads((run_dir / "data" / "report.json").read_text())
     assert report["rows"] == 6 and report["examples"] == {"sft": len(trained)}
 

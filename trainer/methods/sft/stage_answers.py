@@ -15,6 +15,8 @@ from trainer.models.device import device_of_rank
 from trainer.models.load import load_model, load_tokenizer
 from trainer.pipeline.context import StageContext
 
+_STRIPPED = 8  # tokens, at most, that an answer loses with the spaces around it
+
 
 def run(context: StageContext) -> list[Path]:
     context.connect()
@@ -36,16 +38,18 @@ def run(context: StageContext) -> list[Path]:
 
 
 def _answers(context: StageContext, instructions: list[str]) -> dict[str, str]:
-    """Instruction -> the base's answer. One that has no end within `max_length` tokens does not fit beside its prompt, so that
-    SFT cuts it and does not learn that it ended there."""
+    """Instruction -> the base's answer. One without an end is so long that SFT cuts it, and does not learn that it ends."""
+    if not instructions:
+        return {}
     config, path = context.config, context.base_model
-    most = cuts(config)["sft"].max_length
     tokenizer = load_tokenizer(config.model, path)
     model = load_model(config.model, path).to(device_of_rank())
     chats = [[{"role": "user", "content": text}] for text in instructions]
+    prompts = tokenizer.apply_chat_template(chats, add_generation_prompt=True, return_dict=True)["input_ids"]
+    room = max(0, cuts(config)["sft"].max_length - min(map(len, prompts))) + _STRIPPED
     answers: dict[str, str] = {}
     with tqdm(total=len(chats), desc="answers of the base", unit="answer", disable=not context.is_main) as bar:
-        for batch in complete(chats, model, tokenizer, most, config.generation.batch_size):
+        for batch in complete(chats, model, tokenizer, room, config.generation.batch_size):
             answers |= {instructions[index]: text for index, text in batch}
             bar.update(len(batch))
     return answers
