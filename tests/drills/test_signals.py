@@ -29,17 +29,18 @@ pytestmark = pytest.mark.slow
 
 TOLERANCE = 1e-6  # of a loss; the same operations in the same order, so in fact nothing differs
 CODES = {"kill": 1, "TERM": 75, "USR2": 75}
-ZERO = ("zero2", "zero3")
 
 # (phase, act, the step in which it happens). In this order a struck run goes forward.
-BEFORE_TRAINING = [(phase, act, None) for phase in ("setup", "tokenising") for act in CODES]  # the same under every ZeRO stage
-DRILLS = [
-    *[("mid_step", act, step) for act, step in zip(CODES, (6, 7, 9), strict=True)],
-    *[("mid_accumulation", act, step) for act, step in zip(CODES, (11, 12, 14), strict=True)],
-    *[("mid_save", act, step) for act, step in zip(CODES, (15, 17, 21), strict=True)],
-    *[("last_step", act, STEPS - 1) for act in CODES],
-    *[("evaluation", act, None) for act in CODES],
-]
+BEFORE_TRAINING = [(phase, act, None) for phase in ("setup", "tokenising") for act in CODES]
+MID_STEP = [("mid_step", act, step) for act, step in zip(CODES, (6, 7, 9), strict=True)]
+MID_ACCUMULATION = [("mid_accumulation", act, step) for act, step in zip(CODES, (11, 12, 14), strict=True)]
+MID_SAVE = [("mid_save", act, step) for act, step in zip(CODES, (15, 17, 21), strict=True)]
+LAST_STEP = [("last_step", act, STEPS - 1) for act in CODES]
+EVALUATION = [("evaluation", act, None) for act in CODES]
+DRILLS = {  # a phase that every ZeRO stage goes through alike is struck once
+    "zero2": [*BEFORE_TRAINING, *MID_STEP, *MID_ACCUMULATION, *MID_SAVE, *LAST_STEP, *EVALUATION],
+    "zero3": [*MID_STEP, *MID_SAVE],
+}
 
 
 @dataclass
@@ -78,7 +79,7 @@ def campaign(zero: str, tmp_path_factory: pytest.TempPathFactory) -> Campaign:
 
 @pytest.mark.parametrize(
     ("zero", "phase", "act", "step"),
-    [("zero2", *drill) for drill in BEFORE_TRAINING] + [(zero, *drill) for zero in ZERO for drill in DRILLS],
+    [(zero, *drill) for zero, drills in DRILLS.items() for drill in drills],
     indirect=["zero"],
 )
 def test_nothing_is_lost(campaign: Campaign, undisturbed: Path, phase: str, act: str, step: int | None) -> None:
@@ -114,7 +115,7 @@ def test_nothing_is_lost(campaign: Campaign, undisturbed: Path, phase: str, act:
     )
 
 
-@pytest.mark.parametrize("zero", ZERO, indirect=True)
+@pytest.mark.parametrize("zero", DRILLS, indirect=True)
 def test_after_all_drills_the_run_is_the_undisturbed_one(campaign: Campaign, undisturbed: Path) -> None:
     ended = start(campaign.cwd, f"deepspeed={campaign.zero}", *EVALUATED)
     assert ended.code == 0, ended.output[-3000:]

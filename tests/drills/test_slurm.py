@@ -61,6 +61,8 @@ def test_a_cancelled_job_saves_and_goes_on_only_when_submitted_again(
     fields = cluster.wait(job, seconds=60)
     assert (fields["JobState"], fields["Restarts"]) == ("CANCELLED", "0")
     no_process_left(cluster)
+    assert f"job {job} is C" in log_of(run_dir)  # CANCELLED or COMPLETING: it is not requeued from here
+    assert cluster.job_state(job) == "CANCELLED"
     kept = _saved(run_dir)
     (again,), _ = submit(cluster, tmp_path, *ON_CLUSTER, "deepspeed=zero2")
     ended_well(cluster, again, run_dir)
