@@ -1,4 +1,4 @@
-"""Runs side by side: `python -m trainer.compare runs/a runs/b --out report`."""
+"""Runs side by side: `python -m trainer.compare runs/first runs/second --out report`."""
 
 from __future__ import annotations
 
