@@ -19,7 +19,7 @@ HERE = {
     for module in (dsa_cost, dsa_real_guardrails, dsa_training, safesteer_loss)
 }
 APART = ("against_trl", "plan_memory", "safesteer_step")  # they start processes
-OTHERS = {"__init__", "common", "over_seeds"}  # the last has tests of its own
+OTHERS = {"__init__", "common"}
 
 
 def written(path: Path, name: str) -> list[dict[str, Any]]:

@@ -23,20 +23,25 @@ from wandb.cli.cli import cli as wandb
 from tests.conftest import ROOT
 from tests.docs import fake_slurm
 from tests.docs.stand_ins import FILES, filled_in
+from tests.sweep.fabricate import finish, run_config
 from tests.tracking.fake_wandb import fake_wandb
 from trainer.__main__ import main as train
 from trainer.chat import main as chat
+from trainer.compare.__main__ import main as compare
 from trainer.config.load import load_config
 from trainer.config.run import RunConfig, to_mapping
 from trainer.doctor.__main__ import main as doctor
 from trainer.gene import main as gene
 from trainer.keys import main as keys
+from trainer.ledger.__main__ import main as ask_ledger
+from trainer.ledger.store import rebuild
 from trainer.methods.dsa.section import DsaMethod
 from trainer.pipeline.places import RESULTS
 from trainer.pipeline.run import claim_directory
 from trainer.plan.__main__ import main as plan
 from trainer.plan.plan import make_plan
 from trainer.record import write_json
+from trainer.results.directories import read_directories
 from trainer.sweep.__main__ import main as show_sweep
 from trainer.tracking.sync import main as sync
 
@@ -157,6 +162,26 @@ def synced(reader: Reader, arguments: list[str]) -> int:
         return sync(arguments)
 
 
+def evaluated() -> None:
+    """Runs that have been, whatever they are called, and their ledger."""
+    runs = Path("runs")
+    for name, method in {"first": "sft", "second": "dpo", "cosalign": "sft", "dsa": "dpo", "seeds/seed=0": "sft"}.items():
+        config = run_config(runs, name, method={"name": method}, evaluation={"benchmark": "sandbox"})
+        finish(config, {"base": {"capability": 0.5}, method: {"capability": 0.5, "asr": 0.05}})
+    rebuild(runs)
+
+
+def compared(reader: Reader, arguments: list[str]) -> int:
+    evaluated()
+    reader.monkeypatch.setattr("trainer.compare.__main__.read_online", lambda *_: read_directories([Path("runs/first")]))
+    return compare(arguments)
+
+
+def asked(reader: Reader, arguments: list[str]) -> int:
+    evaluated()
+    return ask_ledger(arguments)
+
+
 def built(reader: Reader, arguments: list[str]) -> int:
     """An hour: here with no model, so that only the options are read."""
     reader.monkeypatch.setattr(sys, "argv", ["build", *arguments, "--help"])
@@ -184,6 +209,8 @@ MODULES: dict[str, Callable[[Reader, list[str]], int]] = {
     "trainer.sweep": lambda reader, arguments: show_sweep(*map(Path, arguments)),
     "trainer.chat": talked,
     "trainer.gene": lambda reader, arguments: gene([*arguments, *(("--steps", "1") if "--refusals" in arguments else ())]),
+    "trainer.compare": compared,
+    "trainer.ledger": asked,
     "trainer.keys": lambda reader, arguments: keys(arguments),
     "trainer.tracking.sync": synced,
     "trainer.sandbox.build": built,

@@ -95,7 +95,7 @@ def _provenance(source: Source) -> dict[str, str]:
         "benchmark": (source.config.get("evaluation") or {}).get("benchmark"),
         "judge": source.config["judge"].get("name"),
         "commit": known.get("git_commit"),
-        "hardware": source.hardware,
+        "hardware": source.provenance.get("hardware"),
         "processes": known.get("world_size"),
         "config": known.get("config_fingerprint"),
         "evaluated": known.get("finished"),

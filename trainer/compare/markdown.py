@@ -22,8 +22,8 @@ def write_markdown(comparison: Comparison, path: Path) -> None:
         lines: list[Sequence[str]] = []
         for one in comparison.paretos:
             front = ", ".join(f"{p.row}{' (knee)' if p.knee else ''}" for p in one.points if not p.dominated)
-            names = (metrics[one.safety].title, metrics[one.capability].title)
-            lines.append((*names, front, number(one.hypervolume, "share")))
+            titles = (metrics[one.safety].title, metrics[one.capability].title)
+            lines.append([*titles, front, number(one.hypervolume, "share")])
         parts += ["## Pareto fronts", _table(["safety", "capability", "not beaten in both", "hypervolume"], lines)]
     if comparison.contrasts:
         rows = [contrast_row(one, metrics[one.metric]) for one in comparison.contrasts]

@@ -106,10 +106,13 @@ class GenerationSection:
 @section
 class TrackingSection:
     """W&B. mode: `offline` writes what `python -m trainer.tracking.sync RUN_DIR` uploads later.
+    group: what is compared with one another; default: the run's name, or for a run of a sweep the sweep's.
+    tags: besides the method and the base model.
     sample_rows: responses shown in the W&B table."""
 
     mode: Literal["online", "offline", "disabled"] = "offline"
     project: str = "keel"
     entity: str | None = None
+    group: str | None = None
     tags: list[str] = Field(default_factory=list)
     sample_rows: int = Field(40, ge=0)

@@ -20,7 +20,7 @@ from trainer.evaluation.costs import costs_of
 from trainer.evaluation.generate import Task, generate_left, read_generations
 from trainer.evaluation.measured import add_measured, measure_together
 from trainer.evaluation.members import of_member
-from trainer.evaluation.metrics import Judged, Metrics, compare
+from trainer.evaluation.metrics import Judged, compare
 from trainer.evaluation.roles import roles_of
 from trainer.evaluation.tasks import of_task
 from trainer.items import Contender, Item, Judge
@@ -33,6 +33,7 @@ from trainer.pipeline.places import MODEL_DIR, RESPONSES, RESULTS, base_model_pa
 from trainer.pipeline.work import TICKET
 from trainer.record import fingerprint_of, git_commit, versions, write_json
 from trainer.tracking.tracker import Tracker
+from trainer.vocabulary import name_of
 
 Asked = tuple[Contender, Item]
 
@@ -103,7 +104,7 @@ def run(context: StageContext) -> list[Path]:
         write_json(context.stage_dir / RESULTS, results)
         write_json(context.run_dir / RESULTS, results)
         _append_to_ledger(context)
-        _track(tracker, scores, judged, config.tracking.sample_rows)
+        _track(tracker, results, context.stage_dir / RESULTS, judged, config.tracking.sample_rows)
     return outputs
 
 
@@ -241,39 +242,35 @@ def _provenance(context: StageContext) -> dict[str, Any]:
         "versions": versions(),
         "seed": context.config.seed,
         "world_size": context.world_size,
+        "hardware": f"{context.world_size} x {context.meter.read().device}",
         "config_fingerprint": fingerprint_of(to_mapping(context.config)),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
 
 
-def _track(tracker: Tracker, models: dict[str, Metrics], judged: Sequence[Judged], sample_rows: int) -> None:
-    """Summary = the results row; a table with every model's answer to the same sample of prompts."""
-    tracker.summary(
-        {
-            f"{label}/{name}": metric["value"]
-            for label, metrics in models.items()
-            for name, metric in metrics.items()
-            if metric["value"] is not None
-        }
-    )
+def _track(tracker: Tracker, results: dict[str, Any], path: Path, judged: Sequence[Judged], sample_rows: int) -> None:
+    """The summary is the run's own model, in the words of the vocabulary, so that the axes of W&B span methods; the file of the
+    results has all models. A table has every model's answer to the same sample of prompts."""
+    own = results["roles"]["own"]
+    if own is not None:
+        measured = results["models"][own] | results["costs"][own]
+        values = {name_of(name): metric["value"] for name, metric in measured.items() if metric["value"] is not None}
+        tracker.summary({"model": own, **values})
+    tracker.file(path)
     if not judged:
         return
-    answers: dict[str, dict[str, Judged]] = {}
-    for row in judged:
-        answers.setdefault(row.item.id, {})[row.label] = row
-    ids = list(answers)
-    chosen = ids[:: max(1, len(ids) // sample_rows)][:sample_rows] if sample_rows else []
-    labels = list(dict.fromkeys(row.label for row in judged))
-    tracker.table(
-        "responses",
-        ["prompt", "safety config", "situation", *labels],
-        [
-            [
-                (first := next(iter(answers[i].values())).item).prompt,
-                first.safety_config,
-                first.situation,
-                *(answers[i][m].response if m in answers[i] else "" for m in labels),
-            ]
-            for i in chosen
-        ],
-    )
+    ids = list(dict.fromkeys(row.item.id for row in judged))
+    chosen = set(ids[:: max(1, len(ids) // sample_rows)][:sample_rows] if sample_rows else [])
+    rows = [[*_told(row), row.response] for row in judged if row.item.id in chosen]
+    tracker.table("responses", ["prompt", "safety config", "situation", "model", "verdict", "response"], rows)
+
+
+def _told(row: Judged) -> list[str]:
+    """prompt, safety config, situation, model, verdict."""
+    judgement, verdict = row.judgement, "not understood"
+    if judgement is not None:
+        words = ["refused"] if judgement.refused else []
+        words += ["correct" if judgement.correct else "wrong"] if row.item.suite in ("capability", "task") else []
+        words += sorted(judgement.risks) or ["no risk"]
+        verdict = ", ".join(words)
+    return [row.item.prompt, row.item.safety_config, row.item.situation, row.label, verdict]

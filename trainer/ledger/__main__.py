@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -15,8 +16,11 @@ from trainer.ending import explain
 from trainer.errors import KeelError
 from trainer.ledger.query import select
 from trainer.ledger.store import ledger_of, rebuild
+from trainer.vocabulary import measure_of
 
 _WIDTH = 160  # where the output is not a terminal
+_WHOLE = 20  # columns up to which all are printed; of more, these, and the metrics of short tables
+_NAMES = ("run", "method", "model", "seed", "role")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -38,12 +42,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         names, rows = select(given.runs, given.query)
     except KeelError as error:
         return explain(error)
-    table = Table(*names, box=box.SIMPLE_HEAD)
+    shown = [i for i, name in enumerate(names) if len(names) <= _WHOLE or name in _NAMES or measure_of(name).headline]
+    table = Table(*(names[i] for i in shown), box=box.SIMPLE_HEAD)
     for row in rows:
-        table.add_row(*("-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value) for value in row))
+        table.add_row(*(_text(row[i]) for i in shown))
     console = Console()
     (console if console.is_terminal else Console(width=_WIDTH)).print(table, markup=False)
     return 0
+
+
+def _text(value: Any) -> str:
+    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _rebuild(runs: Path) -> int:

@@ -74,7 +74,7 @@ def rows_of(source: Source) -> list[dict[str, Any]]:
         "benchmark": (source.config.get("evaluation") or {}).get("benchmark"),
         "judge": source.config["judge"].get("name"),
         "commit": source.provenance.get("git_commit"),
-        "hardware": source.hardware,
+        "hardware": source.provenance.get("hardware"),
         "config": source.provenance.get("config_fingerprint"),
         "evaluated": source.provenance.get("finished"),
     }

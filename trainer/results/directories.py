@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ import yaml
 from trainer.config.run import plain_yaml
 from trainer.errors import ArtifactError, ConfigError
 from trainer.pipeline.chain import EVALUATE
-from trainer.pipeline.manifest import MANIFEST
 from trainer.pipeline.places import METRICS_FILE, RESPONSES, RESULTS, STEP
 from trainer.pipeline.run import CONFIG
 from trainer.record import fingerprint_of
@@ -23,6 +23,10 @@ from trainer.vocabulary import name_of
 CURVES = (
     "train/loss", "train/mean_token_accuracy", "train/rewards/accuracies", "train/rewards/margins", "train/grad_norm",
     "throughput/tokens_per_second",
+)  # fmt: skip
+_OF_RESPONSE = (
+    "model", "id", "suite", "split", "safety_config", "situation", "system", "prompt", "response", "judge", "valid", "risks",
+    "rating", "refused", "score", "keeps", "correct",
 )  # fmt: skip
 
 
@@ -66,28 +70,41 @@ def read_run(directory: Path) -> Source:
     results = _json(directory / RESULTS, "its evaluation has not finished; the command that started it goes on")
     try:
         config = plain_yaml((directory / CONFIG).read_text())
-        assert isinstance(config, dict)
-        models = {label: dict(metrics) for label, metrics in results["models"].items()}
-        for label, costs in results["costs"].items():
-            models[label] |= costs
-        source = Source(
-            name=str(results["run"]),
-            where=str(directory),
-            identity=fingerprint_of([results, config["seed"]]),
-            config=config,
-            provenance=results["provenance"],
-            roles=results["roles"],
-            models={label: {name_of(name): _entry(entry) for name, entry in found.items()} for label, found in models.items()},
-            hardware=_hardware(directory),
-            curves=_curves(directory),
-            responses=partial(read_responses, directory / EVALUATE / RESPONSES),
-        )
-        assert source.method and source.roles.keys() >= {"own", "base", "untrained"}
-    except (KeyError, TypeError, ValueError, AssertionError, AttributeError, OSError, yaml.YAMLError) as error:
+        responses = partial(read_responses, directory / EVALUATE / RESPONSES)
+        return source_of(results, config, str(directory), _curves(directory), responses)
+    except (KeyError, TypeError, ValueError, AttributeError, OSError, yaml.YAMLError) as error:
         raise ArtifactError(
             f"{CONFIG} or {RESULTS} is damaged, or of an earlier version ({type(error).__name__}: {error}); delete its "
             f"{EVALUATE}/ and start it again to evaluate anew."
         ) from error
+
+
+def source_of(results: Any, config: Any, where: str, curves: Curves, responses: Callable[[], list[Any]]) -> Source:
+    """
+    Args:
+        results, config: what is in results.json and in config.yaml.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError: they are not.
+    """
+    models = {label: dict(metrics) for label, metrics in results["models"].items()}
+    for label, costs in results["costs"].items():
+        models[label] |= costs
+    roles = results["roles"]
+    source = Source(
+        name=str(results["run"]),
+        where=where,
+        identity=fingerprint_of([results, config["seed"]]),
+        config=config,
+        provenance=results["provenance"],
+        roles={"own": roles["own"], "base": roles["base"], "untrained": list(roles["untrained"])},
+        models={label: {name_of(name): _entry(entry) for name, entry in found.items()} for label, found in models.items()},
+        curves=curves,
+        responses=responses,
+    )
+    if unknown := {label for label in (roles["own"], roles["base"]) if label is not None} - models.keys():
+        raise KeyError(f"no model {', '.join(map(str, unknown))}")
+    _ = source.seed, source.method, config["model"].get("path"), config["data"].get("format"), config["judge"].get("name")
     return source
 
 
@@ -100,8 +117,11 @@ def read_responses(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        return [json.loads(line) for line in path.read_text().splitlines()]
-    except ValueError as error:
+        found = [json.loads(line) for line in path.read_text().splitlines()]
+        if lacking := {name for line in found for name in _OF_RESPONSE if name not in line}:
+            raise ValueError(f"a line has no {', '.join(sorted(lacking))}")
+        return found
+    except (ValueError, TypeError) as error:
         raise ArtifactError(f"{path} is damaged ({error}); delete {path.parent} and start the run again.") from error
 
 
@@ -126,22 +146,11 @@ def _entry(entry: dict[str, Any]) -> dict[str, Any]:
     value, ends = entry["value"], entry.get("ci95")
     low, high = (None, None) if ends is None else map(float, ends)
     return {
-        "value": None if value is None else float(value),
+        "value": None if value is None or not math.isfinite(value) else float(value),
         "ci95": None if low is None or high is None else [low, high],
         "n": int(entry.get("n", 0)),
         "missing": list(entry.get("missing", ())),
     }
-
-
-def _hardware(directory: Path) -> str:
-    """Of the stages that trained and evaluated, `4 x NVIDIA H100 80GB HBM3`."""
-    found = []
-    for path in sorted(directory.glob(f"*/{MANIFEST}")):
-        manifest = _json(path, "")
-        if (cost := manifest.get("cost")) is not None:
-            found.append((manifest["world_size"], cost["device"]))
-    used = [one for one in found if one[1] != "CPU"] or found
-    return ", ".join(dict.fromkeys(f"{count} x {device}" for count, device in sorted(used, reverse=True)[:1]))
 
 
 def _curves(directory: Path) -> Curves:
@@ -154,6 +163,6 @@ def _curves(directory: Path) -> Curves:
             except ValueError:
                 continue
             for name in CURVES:
-                if isinstance(row.get(name), float | int):
+                if isinstance(row.get(name), float | int) and math.isfinite(row[name]):
                     found.setdefault((path.parent.name, name), {})[int(row[STEP])] = float(row[name])
     return found

@@ -17,7 +17,6 @@ class Source:
     identity: the same for two readings of one run.
     roles: which of its models is `own`, `base`, and which are `untrained`, as in results.json.
     models: label -> metric, in the words of the vocabulary -> what was measured.
-    hardware: what its stages ran on.
     curves: what its stages logged.
     responses: reads the lines of responses.jsonl; none where they are not known.
     """
@@ -29,7 +28,6 @@ class Source:
     provenance: Mapping[str, Any]
     roles: Mapping[str, Any]
     models: Mapping[str, Mapping[str, Entry]]
-    hardware: str
     curves: Curves = field(default_factory=dict)
     responses: Callable[[], list[dict[str, Any]]] = list
 

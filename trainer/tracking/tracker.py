@@ -1,4 +1,4 @@
-"""One W&B run per stage, grouped by pipeline, and `metrics.jsonl` with the same numbers. Rank 0 only."""
+"""One W&B run per stage, grouped by sweep or by run, and `metrics.jsonl` with the same numbers. Rank 0 only."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 from trainer.config.run import to_mapping
 from trainer.pipeline.context import StageContext
 from trainer.pipeline.places import METRICS_FILE, STEP
+from trainer.record import git_commit
 
 WANDB_ID = "wandb_id"
 
@@ -35,7 +36,7 @@ class Tracker:
     def open(cls, context: StageContext) -> Tracker:
         if not context.is_main:
             return cls(None, None)
-        tracking = context.config.tracking
+        config, tracking = context.config, context.config.tracking
         run = None
         if tracking.mode != "disabled":
             import wandb
@@ -46,14 +47,16 @@ class Tracker:
                 dir=str(context.run_dir),
                 project=tracking.project,
                 entity=tracking.entity,
-                tags=tracking.tags or None,
-                group=context.config.run.name,
+                tags=[config.method.name, *([Path(config.model.path).name] if config.model.path else []), *tracking.tags],
+                group=tracking.group or config.run.name.rpartition("/")[0] or config.run.name,
                 job_type=context.stage.name,
-                name=f"{context.config.run.name}/{context.stage.name}",
+                name=f"{config.run.name}/{context.stage.name}",
                 id=identity,
                 resume="allow" if tracking.mode == "online" else None,
-                config=to_mapping(context.config),
-                settings=wandb.Settings(silent=True, console="off", save_code=False, disable_git=True),
+                config=to_mapping(config),
+                settings=wandb.Settings(
+                    silent=True, console="off", save_code=False, disable_git=True, git_commit=git_commit().partition("+")[0]
+                ),
             )
             run.define_metric("*", step_metric=STEP)
         return cls(context.stage_dir, run)
@@ -69,6 +72,11 @@ class Tracker:
     def summary(self, values: Mapping[str, Any]) -> None:
         if self._run is not None:
             self._run.summary.update(dict(values))
+
+    def file(self, path: Path) -> None:
+        """A file of the stage, under its own name."""
+        if self._run is not None:
+            self._run.save(str(path), base_path=str(path.parent), policy="now")
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         if self._run is not None:
