@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins.keel import KeelLauncher, OptunaSweeper
 from launchers.foreign import why_refused
+from trainer.compare.of_run import leave_report
 from trainer.compose import in_our_words, lenient, plain_values
 from trainer.ending import CONTINUES, KEYBOARD, explain
 from trainer.errors import ConfigError, KeelError
@@ -54,7 +55,9 @@ def _start(composed: DictConfig) -> int:
     with alone(config):
         run_dir = claim_directory(config)
         if scheduler is None:
-            print_report(config, carry_out(config, run_dir))
+            carry_out(config, run_dir)
+            print_report(config, run_dir)
+            leave_report(run_dir)
             return 0
         if scheduler.inside():
             scheduler.note(run_dir)
