@@ -90,7 +90,9 @@ def _sha256(path: Path) -> str:
 
 
 def _cache_directory() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "keel" / "sha256"
+    home = os.path.expanduser("~")
+    cache = os.environ.get("XDG_CACHE_HOME") or (f"{home}/.cache" if os.path.isabs(home) else os.devnull)  # no home, no cache
+    return Path(cache) / "keel" / "sha256"
 
 
 def git_commit() -> str:
