@@ -91,8 +91,10 @@ def _sha256(path: Path) -> str:
 
 
 def cache_directory(kind: str) -> Path:
-    """Where this user's caches of a kind are; it need not be there yet."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "keel" / kind
+    """Where this user's caches of a kind are; it need not be there yet, and cannot be made where the user has no home."""
+    home = os.path.expanduser("~")
+    cache = os.environ.get("XDG_CACHE_HOME") or (f"{home}/.cache" if os.path.isabs(home) else os.devnull)
+    return Path(cache) / "keel" / kind
 
 
 @contextmanager

@@ -8,18 +8,25 @@ to be told to resume. It also marks a piece as done that is still being written 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from trainer.config.load import read_config
 from trainer.errors import ConfigError
 from trainer.pipeline.manifest import MANIFEST
+from trainer.pipeline.places import METRICS_FILE, STEP
+from trainer.pipeline.run import CONFIG
 from trainer.terminal import prepare
 from trainer.tracking.server import has_key, server_url, why_unreachable
-from trainer.tracking.tracker import WANDB_ID
+from trainer.tracking.tracker import LOST, WANDB_ID, begin, read_summary
 
 
 @dataclass(frozen=True)
@@ -55,11 +62,15 @@ def command_for(piece: Piece) -> list[str]:
     return [sys.executable, "-P", "-m", "wandb", "sync", str(piece.directory)]
 
 
-def upload(piece: Piece) -> str | None:
-    """Upload one piece. Returns None, or why it was not uploaded; wandb's own words are on the terminal then."""
+def upload(piece: Piece, resume: bool = True) -> str | None:
+    """Upload one piece. Returns None, or why it was not uploaded; wandb's own words are on the terminal then.
+
+    Args:
+        resume: go on after what the server has of this id, in place of replacing it.
+    """
     environment = {
         **os.environ,
-        "WANDB_RESUME": "allow",  # go on after what the server has of this id
+        **({"WANDB_RESUME": "allow"} if resume else {}),
         "WANDB_DIR": str(piece.directory.parents[1]),  # where wandb writes its log of the upload
     }
     code = subprocess.run(command_for(piece), env=environment, stdin=subprocess.DEVNULL, check=False).returncode
@@ -68,15 +79,67 @@ def upload(piece: Piece) -> str | None:
     return f"wandb sync ended with exit code {code} and did not finish this piece"
 
 
+def lost_stages(run_dir: Path) -> list[Path]:
+    """The directories of stages of which W&B lacks something: it was killed, hung, or had no room."""
+    return sorted(path.parent for path in run_dir.glob(f"*/{LOST}"))
+
+
+def repair(run_dir: Path, stage_dir: Path) -> str | None:
+    """Write a stage anew for W&B from its own record, and let that replace what the server has. Returns None, or why not.
+
+    Raises:
+        ConfigError: the run's config cannot be read.
+    """
+    stage, identity = stage_dir.name, (stage_dir / WANDB_ID).read_text().strip()
+    there = set(pieces_of(run_dir))
+    try:
+        run = begin(read_config(run_dir / CONFIG), run_dir, stage, identity, "offline", resume=False)
+        for step, row in _rows(stage_dir / METRICS_FILE).items():
+            run.log({**row, STEP: step}, step=step)
+        run.summary.update(read_summary(stage_dir))
+        run.finish(exit_code=0 if (stage_dir / MANIFEST).exists() else 1)
+    except Exception as error:  # wandb's own are of many kinds
+        return f"{type(error).__name__}: {error}"
+    (whole,) = set(pieces_of(run_dir)) - there
+    if (reason := upload(whole, resume=False)) is not None:
+        shutil.rmtree(whole.directory, ignore_errors=True)
+        return reason
+    for piece in there:
+        if piece.stage == stage:
+            (piece.directory / f"run-{identity}.wandb.synced").touch()  # wandb's own mark: what was in it is there
+    (stage_dir / LOST).unlink()
+    return None
+
+
+def _rows(path: Path) -> dict[int, dict[str, Any]]:
+    """Step -> what was logged at it, in the order of the steps; what was logged later counts."""
+    found: dict[int, dict[str, Any]] = {}
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
+        with suppress(ValueError, KeyError):  # a line that was cut short
+            row = json.loads(line)
+            found.setdefault(row.pop("step"), {}).update(row)
+    return dict(sorted(found.items()))
+
+
 def sync_run(run_dir: Path, unfinished: bool) -> bool:
     """Upload what is not yet uploaded, and say what was done. Returns whether nothing is left to do.
 
     Args:
         unfinished: also upload the last piece of a stage that has not finished.
     """
-    pieces = pieces_of(run_dir)
+    complete = True
+    for stage_dir in lost_stages(run_dir):
+        line = f"{run_dir.name} · {stage_dir.name}: W&B lacks something"
+        if not unfinished and not (stage_dir / MANIFEST).exists():
+            print(f"{line}, and it has not finished; if nothing runs there, add --unfinished", flush=True)
+            complete = False
+            continue
+        reason = repair(run_dir, stage_dir)
+        complete = complete and reason is None
+        print(f"{line}: {'written anew and uploaded' if reason is None else f'NOT repaired: {reason}'}", flush=True)
+    pieces = [piece for piece in pieces_of(run_dir) if piece.stage not in {path.name for path in lost_stages(run_dir)}]
     held = [] if unfinished else still_open(run_dir, pieces)
-    complete, broken = True, set()
+    broken = set()
     for piece in pieces:
         line = f"{run_dir.name} · {piece.stage or 'a stage since redone'} · {piece.directory.name}"
         identity = piece.directory.name.rsplit("-", 1)[1]

@@ -118,6 +118,8 @@ def train(context: StageContext, trainer: Any, tokenizer: Any, save: Callable[[]
         if stop.stopped_at is None:
             outputs = save()
             tracker.summary({f"train/{k.removeprefix('train_')}": v for k, v in metrics.items()})
+        else:
+            tracker.close("preempted")
     if stop.stopped_at is not None:
         context.barrier()  # a rank that leaves early would have the others killed while they close their files
         raise Interrupted(
