@@ -25,7 +25,8 @@ def sections() -> dict[str, type]:
     found: dict[str, Any] = {
         name: cls for name, cls in get_type_hints(CONFIG).items() if is_dataclass(cls) and name not in KINDS
     }
-    kinds = {f"{group}.{kind}": cls for group in KINDS if group != "preferences" for kind, cls in KINDS[group].classes.items()}
+    groups = [group for group in KINDS if group not in ("preferences", "parts")]  # which are some of data
+    kinds = {f"{group}.{kind}": cls for group in groups for kind, cls in KINDS[group].classes.items()}
     return {**found, **kinds}
 
 

@@ -21,7 +21,8 @@ from trainer.data.formats.cosalign import CosalignData
 from trainer.data.formats.gene import GeneFiles
 from trainer.data.formats.instructions import InstructionFiles
 from trainer.data.formats.labelled import AnyLabelledData
-from trainer.data.formats.pairs import PreferenceData
+from trainer.data.formats.mixture import MixtureData
+from trainer.data.formats.pairs import DemonstrationData, PreferenceData
 from trainer.data.formats.pku import PkuData
 from trainer.data.formats.preference import ExplicitData
 from trainer.data.formats.summedits import SummeditsData
@@ -63,6 +64,7 @@ FORMATS = {
     "preference": ExplicitData,
     "pku": PkuData,
     "chat": ChatFiles,
+    "mixture": MixtureData,
     "instructions": InstructionFiles,
     "sandbox_instructions": SandboxInstructions,
     "sandbox_labelled": SandboxLabelled,
@@ -92,6 +94,9 @@ KINDS |= {
     "method": Kinds("name", dict(METHODS)),
     "data": Kinds("format", dict(FORMATS)),
     "preferences": Kinds("format", {name: cls for name, cls in FORMATS.items() if issubclass(cls, PreferenceData)}),
+    "parts": Kinds(
+        "format", {name: cls for name, cls in FORMATS.items() if issubclass(cls, DemonstrationData) and cls is not MixtureData}
+    ),
     "evaluation": Kinds("benchmark", dict(SUITES)),
     "judge": Kinds("name", dict(JUDGES)),
     "launcher": Kinds("name", dict(LAUNCHERS)),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from trainer.config.hub import cached
 from trainer.config.paths import looks_local
 from trainer.config.sections import ModelSection
 from trainer.config.shipped import SHIPPED
@@ -13,8 +14,8 @@ from trainer.errors import ConfigError
 
 
 def shape_fields(model: ModelSection, base_dir: Path) -> tuple[Mapping[str, Any], str] | None:
-    """The fields of the model's transformers config and where they were found; None where it is on a hub and `model.shape` is
-    missing.
+    """The fields of the model's transformers config and where they were found; None where it is on a hub, not in
+    its cache here, and `model.shape` is missing.
 
     Raises:
         ConfigError: its directory holds no config.
@@ -26,6 +27,9 @@ def shape_fields(model: ModelSection, base_dir: Path) -> tuple[Mapping[str, Any]
         return _read(SHIPPED[model.path]), "the shipped sandbox base"
     if looks_local(model.path):
         return _read(base_dir / Path(model.path).expanduser()), model.path
+    directory = cached(model.path, revision=model.revision)
+    if directory is not None and (directory / "config.json").exists():
+        return _read(directory), model.path
     return None if model.shape is None else (model.shape, "model.shape")
 
 

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from trainer.config.arguments import argument_problems
+from trainer.config.hub import directory_of
 from trainer.config.lora import lora_problems
 from trainer.config.paths import adapter_problem, looks_local, missing_path
 from trainer.config.positions import too_long
@@ -74,7 +75,9 @@ def _model_problems(config: RunConfig, base_dir: Path) -> list[str]:
         if model.tokenizer is None:
             problems.append("model.tokenizer: fresh weights come without one; give a tokenizer directory or hub name.")
     if model.path is not None and model.path not in SHIPPED:
-        problems += missing_path("model.path", model.path, base_dir) or adapter_problem("model.path", model.path, base_dir)
+        problems += missing_path("model.path", model.path, base_dir)
+        if (directory := directory_of(model.path, base_dir, model.revision)) is not None:
+            problems += adapter_problem("model.path", model.path, directory)
     if model.revision is not None and (model.path is None or model.path in SHIPPED or looks_local(model.path)):
         problems.append("model.revision: only models of the hub have revisions; remove it, or give a hub name as model.path.")
     if model.tokenizer is not None:
@@ -83,7 +86,8 @@ def _model_problems(config: RunConfig, base_dir: Path) -> list[str]:
     problems += _attention_problems(model.attn_implementation)
     key, tokenizer = ("model.path", model.path) if model.tokenizer is None else ("model.tokenizer", model.tokenizer)
     if not problems and tokenizer is not None and tokenizer not in SHIPPED:
-        problems += tokenizer_problems(key, tokenizer, base_dir, model.trust_remote_code)
+        revision = model.revision if key == "model.path" else None
+        problems += tokenizer_problems(key, tokenizer, base_dir, model.trust_remote_code, revision)
     if not problems:
         problems += target_problems(config, base_dir)
     problems += quantization_problems(config)
@@ -119,7 +123,7 @@ def _attention_problems(implementation: str) -> list[str]:
 def _data_problems(config: RunConfig, base_dir: Path) -> list[str]:
     data = config.data
     kind, needed = config.method.needs(config)
-    if not isinstance(data, kind):
+    if not data.gives(kind):
         return [f"data.format: method={config.method.name} cannot train on {data.format}; it needs {needed}."]
     problems = data.problems("data", config, base_dir)
     if data.makes_its_own and config.model.path is None and config.model.tokenizer is None:

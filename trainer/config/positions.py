@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from trainer.config.hub import directory_of
 from trainer.config.sections import ModelSection
 from trainer.config.shipped import SHIPPED
 
@@ -21,8 +22,9 @@ def positions(model: ModelSection, base_dir: Path) -> int | None:
 def _published(model: ModelSection, base_dir: Path) -> Mapping[str, Any]:
     if model.path is None:
         return {}
+    directory = SHIPPED.get(model.path) or directory_of(model.path, base_dir, model.revision)
     try:
-        fields = json.loads(((SHIPPED.get(model.path) or base_dir / Path(model.path).expanduser()) / "config.json").read_text())
+        fields = None if directory is None else json.loads((directory / "config.json").read_text())
     except (OSError, ValueError):
         fields = None
     return fields if isinstance(fields, dict) else model.shape or {}

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
+from trainer.config.hub import directory_of
+from trainer.config.limited import limited
 from trainer.config.paths import looks_local
 
-_SECONDS = 10  # a chat of one turn takes microseconds
 
-
-def tokenizer_problems(key: str, source: str, base_dir: Path, trust_remote_code: bool = False) -> list[str]:
-    """What is wrong with the tokenizer in a directory that is there; nothing is known of one on a hub.
+def tokenizer_problems(
+    key: str, source: str, base_dir: Path, trust_remote_code: bool = False, revision: str | None = None
+) -> list[str]:
+    """What is wrong with the tokenizer in a directory that is there, or in the cache of the hub; of another nothing is known.
 
     Args:
         key: the key that names `source`.
     """
-    path = base_dir / Path(source).expanduser()
-    if not looks_local(source) or not path.is_dir():
+    path = directory_of(source, base_dir, revision)
+    if path is None or (not looks_local(source) and not any(path.glob("*token*"))):  # of the hub only a part is here
         return []
     from jinja2.exceptions import TemplateError
     from transformers import AutoTokenizer
@@ -37,29 +34,12 @@ def tokenizer_problems(key: str, source: str, base_dir: Path, trust_remote_code:
             "chat_template to its tokenizer_config.json."
         ]
     try:
-        with _limited(_SECONDS):
+        with limited():
             tokenizer.apply_chat_template([{"role": "user", "content": "x"}], add_generation_prompt=True, tokenize=False)
     except TimeoutError:
         return [f"{key}: the chat template of {source} does not come to an end; use another tokenizer."]
-    except (TemplateError, TypeError, ValueError, KeyError, RecursionError, OverflowError, MemoryError) as error:
+    except MemoryError:
+        return [f"{key}: the chat template of {source} makes a text of gigabytes of one turn; use another tokenizer."]
+    except (TemplateError, TypeError, ValueError, KeyError, RecursionError, OverflowError) as error:
         return [f"{key}: the chat template of {source} cannot render a chat of one turn: {error}"]
     return []
-
-
-@contextmanager
-def _limited(seconds: float) -> Iterator[None]:
-    """Raises TimeoutError in the block when it takes longer; without a limit outside the main thread, which has the signals."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(_signum: int, _frame: FrameType | None) -> None:
-        raise TimeoutError
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)

@@ -16,7 +16,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from trainer.errors import ConfigError
-from trainer.record import fingerprint_of
+from trainer.record import fingerprint_of, hash_files
 
 _UNSET = re.compile(r"\$(?:\w+|\{[^}]*\})")
 
@@ -39,7 +39,7 @@ def expanded(scratch: str) -> Path:
 def local_copy(path: str, scratch: str) -> str:
     """The copy of `path` under `<scratch>/keel-<uid>/` on this node; the first rank to ask makes it, the others wait.
 
-    A later run finds the copy again, as long as the files behind `path` have the same names, sizes and times.
+    A later run finds the copy again, as long as the files behind `path` have the same names and content, and the copy too.
 
     Returns:
         The copy's path; `path` itself, after a warning, where the node has no room for a copy.
@@ -51,17 +51,17 @@ def local_copy(path: str, scratch: str) -> str:
     if source is None:
         return path
     home = own_directory(expanded(scratch))
-    sizes = {str(file.relative_to(source)): file.stat().st_size for file in _files(source)}
-    times = [file.stat().st_mtime_ns for file in _files(source)]
-    target = home / fingerprint_of([str(source), sizes, times])
+    with _locked(home / f"{fingerprint_of(str(source))}.lock"):  # one rank reads the files, the others find their hashes
+        content = _content(source)
+    target = home / fingerprint_of([Path(path).name, content])
     copy = target / Path(path).name
     with _locked(target.with_suffix(".lock")):
-        if _is_whole(copy, sizes):
+        if content.items() <= _content(copy).items():  # a dataset's copy has caches beside it
             return str(copy)
         partial = target.with_suffix(".partial")
         for left_over in (target, partial):  # a copier that was killed, or a disk that was cleaned in part
             shutil.rmtree(left_over, ignore_errors=True)
-        needed, free = sum(sizes.values()), shutil.disk_usage(home).free
+        needed, free = sum(file.stat().st_size for file in _files(source)), shutil.disk_usage(home).free
         if needed >= free:
             return _original(path, home, f"{_gib(needed)} GiB do not fit into {_gib(free)} GiB")
         try:
@@ -88,6 +88,12 @@ def _on_disk(path: str) -> Path | None:
         return None  # whoever loads it says what is wrong
 
 
+def _content(source: Path) -> dict[str, str]:
+    """Name of each file -> its SHA-256; empty where nothing is there."""
+    files = _files(source) if source.exists() else []
+    return dict(zip((str(file.relative_to(source)) for file in files), hash_files(files), strict=True))
+
+
 def _files(source: Path) -> list[Path]:
     return sorted(p for p in source.rglob("*") if p.is_file()) if source.is_dir() else [source]
 
@@ -112,12 +118,6 @@ def _locked(path: Path) -> Iterator[None]:
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # let go when the file closes, however the process ends
         yield
-
-
-def _is_whole(copy: Path, sizes: dict[str, int]) -> bool:
-    return copy.exists() and all(
-        (copy / name).is_file() and (copy / name).stat().st_size == size for name, size in sizes.items()
-    )
 
 
 def _original(path: str, home: Path, why: str) -> str:

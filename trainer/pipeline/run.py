@@ -16,7 +16,7 @@ from trainer.errors import ArtifactError, ConfigError
 from trainer.pipeline.chain import chain
 from trainer.pipeline.manifest import Manifest, damaged_outputs, read_manifest
 from trainer.pipeline.places import RESULTS
-from trainer.pipeline.work import TICKET, inputs_of
+from trainer.pipeline.work import TICKET, absent_problems, inputs_of
 from trainer.record import fingerprint_of, write_json
 from trainer.suggest import did_you_mean
 
@@ -118,8 +118,10 @@ def carry_out(config: RunConfig, run_dir: Path | None = None, only: str | None =
     Raises:
         KeelError: a stage failed; what is finished stays, and the same command continues.
     """
-    run_dir = claim_directory(config) if run_dir is None else run_dir
     stages = chain(config)
+    if problems := absent_problems(stages):
+        raise ConfigError(problems)
+    run_dir = claim_directory(config) if run_dir is None else run_dir
     if only is not None and only not in (names := [stage.name for stage in stages]):
         raise ConfigError(f"--stage: this run has no stage {only}; {did_you_mean(only, names)}")
     produced: dict[str, str] = {}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from trainer.config.bases import JudgeSection
+from trainer.config.hub import directory_of
 from trainer.config.paths import adapter_problem, missing_path
 from trainer.config.section import section
 from trainer.config.tokenizer import tokenizer_problems
@@ -32,7 +33,9 @@ class ModelJudgeSection(JudgeSection):
     def problems(self, config: RunConfig, base_dir: Path) -> list[str]:
         if self.path is None:
             return ["judge.path: judge=model needs the judge's model directory or hub name."]
-        missing = missing_path("judge.path", self.path, base_dir) or adapter_problem("judge.path", self.path, base_dir)
+        missing = missing_path("judge.path", self.path, base_dir)
+        if (directory := directory_of(self.path, base_dir)) is not None:
+            missing += adapter_problem("judge.path", self.path, directory)
         return missing or tokenizer_problems("judge.path", self.path, base_dir)
 
     def reads(self) -> dict[str, str | None]:
