@@ -85,6 +85,23 @@ def test_the_copy_is_found_again_until_the_original_changes(
     assert contents(Path(second)) == contents(model)
 
 
+def test_content_decides_and_not_size_and_time(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scratch, weights = str(tmp_path / "scratch"), model / "model.safetensors"
+    first, facts = local_copy(str(model), scratch), weights.stat()
+    weights.write_bytes(os.urandom(4096))
+    os.utime(weights, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    assert contents(Path(local_copy(str(model), scratch))) == contents(model), "another file of the same size and time"
+    copied = Path(local_copy(str(model), scratch)) / "model.safetensors"
+    copied.write_bytes(os.urandom(4096))
+    assert contents(Path(local_copy(str(model), scratch))) == contents(model), "a copy that is damaged at full size"
+    (Path(first) / "cache-of-a-map.arrow").write_bytes(b"x")
+    weights.write_bytes((Path(first) / "model.safetensors").read_bytes())
+    os.utime(weights)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copytree", lambda *_: pytest.fail("copied again"))
+        assert local_copy(str(model), scratch) == first, "the same content at another time"
+
+
 def test_a_copy_that_lost_a_file_is_made_again(model: Path, tmp_path: Path) -> None:
     copy = Path(local_copy(str(model), str(tmp_path / "scratch")))
     (copy / "config.json").unlink()

@@ -26,10 +26,9 @@ def sections() -> dict[str, type]:
     found: dict[str, Any] = {
         name: cls for name, cls in get_type_hints(CONFIG).items() if is_dataclass(cls) and name not in KINDS
     }
-    groups = (
-        group for group in KINDS if group in get_type_hints(CONFIG)
-    )  # others choose inside a section, from the same kinds
-    return {**found, **{f"{group}.{kind}": cls for group in groups for kind, cls in KINDS[group].classes.items()}}
+    groups = [group for group in KINDS if group in get_type_hints(CONFIG)]  # others choose inside a section
+    kinds = {f"{group}.{kind}": cls for group in groups for kind, cls in KINDS[group].classes.items()}
+    return {**found, **kinds}
 
 
 def described(name: str, cls: type) -> list[str]:

@@ -22,7 +22,8 @@ from trainer.data.formats.do_not_answer import DoNotAnswerData
 from trainer.data.formats.gene import GeneFiles
 from trainer.data.formats.instructions import InstructionFiles
 from trainer.data.formats.labelled import AnyLabelledData
-from trainer.data.formats.pairs import PreferenceData
+from trainer.data.formats.mixture import MixtureData
+from trainer.data.formats.pairs import DemonstrationData, PreferenceData
 from trainer.data.formats.pku import PkuData
 from trainer.data.formats.preference import ExplicitData
 from trainer.data.formats.summedits import SummeditsData
@@ -74,6 +75,7 @@ FORMATS = {
     "preference": ExplicitData,
     "pku": PkuData,
     "chat": ChatFiles,
+    "mixture": MixtureData,
     "instructions": InstructionFiles,
     "sandbox_instructions": SandboxInstructions,
     "sandbox_labelled": SandboxLabelled,
@@ -114,6 +116,9 @@ KINDS |= {
     "method": Kinds("name", dict(METHODS)),
     "data": Kinds("format", dict(FORMATS)),
     "preferences": Kinds("format", {name: cls for name, cls in FORMATS.items() if issubclass(cls, PreferenceData)}),
+    "parts": Kinds(
+        "format", {name: cls for name, cls in FORMATS.items() if issubclass(cls, DemonstrationData) and cls is not MixtureData}
+    ),
     "evaluation": Kinds("benchmark", dict(SUITES)),
     "suites": Kinds("benchmark", {name: cls for name, cls in SUITES.items() if name != "several"}),
     "judge": Kinds("name", dict(JUDGES)),

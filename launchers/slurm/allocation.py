@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launchers.outcome import prepare_directories, reason_of
-from launchers.slurm.commands import show_job, slurm, this_job
+from launchers.slurm.address import first_address
+from launchers.slurm.commands import show_job, this_job
 from launchers.slurm.lost_node import wait_if_a_node_is_lost
-from launchers.slurm.ranks import address_on, free_port_from, rendezvous_port
+from launchers.slurm.ranks import free_port_from, rendezvous_port
 from launchers.slurm.render import job_environment, python_of
 from launchers.slurm.step import STOP_SIGNALS, Ended, run_step
 from trainer.config.run import WITHHELD
@@ -76,14 +77,12 @@ class AllocationLauncher:
         inherited = {**os.environ, **job_environment(self.settings), **own}
         address = "127.0.0.1"
         if nodes > 1:
-            address = slurm(["scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]]).split()[0]
+            address = first_address(self.settings.network_interface)
         else:
             inherited.setdefault("GLOO_SOCKET_IFNAME", "lo")
         port = rendezvous_port(os.environ["SLURM_JOB_ID"], restarts(os.environ), stage_dir)
         if os.environ.get("SLURM_NODEID") == "0":  # a batch script on the first node, where rank 0 will listen
             port = free_port_from(port)
-            if nodes > 1 and self.settings.network_interface is not None:
-                address = address_on(self.settings.network_interface) or address
         world = {"WORLD_SIZE": nodes * ranks, "LOCAL_WORLD_SIZE": ranks, "MASTER_ADDR": address, "MASTER_PORT": port}
         return inherited | {key: str(value) for key, value in world.items()}
 

@@ -115,7 +115,15 @@ def test_a_field_that_a_new_version_brings_is_refused(monkeypatch: pytest.Monkey
 # What is set -> how one of the problems begins, and what it advises.
 # fmt: off
 VALUES = [
-    ("experiment=sft trainer.eval_strategy=steps", "trainer.eval_strategy: ", "evaluation group"),
+    ("experiment=sft trainer.eval_strategy=steps", "trainer.eval_strategy: no rows are held out", "data.validation"),
+    ("experiment=dsa_guardrails evaluation=none guardrail.eval_steps=5", "guardrail.eval_steps: no rows are held out", ""),
+    ("experiment=sft data.validation=0.1 trainer.eval_strategy=no", "trainer.eval_strategy: must be one of steps, epoch", ""),
+    ("experiment=sft data.validation=0.1 trainer.eval_steps=0", "trainer.eval_steps: ", "greater than 0"),
+    ("experiment=sft data.validation=0.1 trainer.eval_steps=2.5", "sft: --eval_steps must be an integer", ""),
+    ("experiment=sft data.validation=1.5", "data.validation: must be a share between 0 and 1, a whole number, or a file", ""),
+    ("experiment=sft data.validation=0", "data.validation: must be a share between 0 and 1, a whole number, or a file", ""),
+    ("experiment=sft data.validation=held.jsonl", "data.validation: sandbox names no file", ""),
+    ("experiment=sft data.validation_split=dev", "data.validation_split: there is no data.validation", ""),
     ("experiment=sft trainer.load_best_model_at_end=true", "trainer.load_best_model_at_end: ", "evaluation group"),
     ("experiment=sft trainer.save_strategy=best", "trainer.save_strategy: must be one of no, steps, epoch", ""),
     ("experiment=sft trainer.optim=adamw_8bit", "sft.optim: ", "bitsandbytes"),
@@ -168,6 +176,8 @@ PASS = (
     "sft.optim=rmsprop sft.optim_args='alpha=0.9'",
     "deepspeed=zero2_offload sft.optim=adamw_torch sft.adam_beta1=0.8",
     "sft.packing=true",
+    "data.validation=0.1 trainer.eval_steps=0.25 trainer.eval_delay=2 sft.eval_on_start=true",
+    "data.validation=200 trainer.eval_strategy=epoch",
     "trainer.save_total_limit=null",
     "trainer.save_total_limit=0",
     "trainer.dataloader_num_workers=2 trainer.dataloader_prefetch_factor=2",

@@ -77,10 +77,12 @@ def test_json_lines_of_one_row_and_the_number_of_a_damaged_one(tmp_path: Path) -
         read_rows(tmp_path / "f.json")
 
 
-@pytest.mark.parametrize("text", ['{"train": [{"a": 1}], "test": [{"a": 2}]}', '{\n "data": [\n  {"a": 1}\n ]\n}\n'])
-def test_an_object_that_holds_rows_is_not_a_row(text: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "text", ['{"a": 1}\n', '{"train": [{"a": 1}], "test": [{"a": 2}]}', '{\n "data": [\n  {"a": 1}\n ]\n}\n']
+)
+def test_an_object_alone_is_neither_a_row_nor_rows(text: str, tmp_path: Path) -> None:
     (tmp_path / "f.json").write_text(text)
-    with pytest.raises(DataError, match=r"f\.json: is a JSON dict; write a list of objects, or one object per line as \.jsonl"):
+    with pytest.raises(DataError, match=r"f\.json: is one JSON object, which may be a row or hold rows; put a row into a list"):
         read_rows(tmp_path / "f.json")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from scipy.stats import binomtest
 
 from trainer.errors import ConfigError, DataError
 from trainer.methods.dsa import picture
@@ -34,7 +35,19 @@ def test_auc_is_the_share_of_pairs_in_the_right_order(seed: int) -> None:
 
 @pytest.mark.parametrize(("scores", "value"), [([0.1, 0.2, 0.8, 0.9], 1.0), ([0.9, 0.8, 0.2, 0.1], 0.0), ([0.3] * 4, 0.5)])
 def test_auc_of_a_perfect_a_reversed_and_a_blind_guardrail(scores: list[float], value: float) -> None:
-    assert auc([0, 0, 1, 1], scores, resamples=20, seed=0) == {"value": value, "ci95": [value, value], "n": 4}
+    measured = auc([0, 0, 1, 1], scores, resamples=20, seed=0)
+    assert (measured["value"], measured["n"]) == (value, 4)
+
+
+@pytest.mark.parametrize(("unsafe", "safe"), [(20, 50), (500, 20)])
+def test_where_no_pair_is_out_of_order_the_interval_is_that_of_independent_pairs(unsafe: int, safe: int) -> None:
+    labels = [1] * unsafe + [0] * safe
+    perfect = [float(label) for label in labels]
+    wilson = binomtest(20, 20).proportion_ci(method="wilson").low
+    assert auc(labels, perfect, 50, 0)["ci95"] == pytest.approx([wilson, 1.0])
+    assert auc(labels, [-score for score in perfect], 50, 0)["ci95"] == pytest.approx([0.0, 1 - wilson])
+    low, high = auc(labels, [0.5] * len(labels), 50, 0)["ci95"]
+    assert low < 0.5 < high
 
 
 def test_auc_is_the_area_under_the_curve() -> None:

@@ -123,12 +123,13 @@ def test_a_base_is_all_its_weights(tmp_path: Path) -> None:
 def commit(cache: Path, folder: str, revision: str, value: str) -> None:
     refs = cache / folder / "refs"
     refs.mkdir(parents=True, exist_ok=True)
+    (cache / folder / "snapshots" / value).mkdir(parents=True, exist_ok=True)
     (refs / revision).write_text(value)
 
 
 def test_what_is_on_the_hub_counts_by_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(hub, "_asked", lambda name, *_: "asked" if name == "org/unseen" else None)
+    monkeypatch.setattr(hub, "_asked", lambda name, *_: ("asked" if name == "org/unseen" else None, None))
     for folder in ("models--org--name", "datasets--org--name"):
         commit(tmp_path, folder, "main", folder[0])
         commit(tmp_path, folder, "v2", folder[0] + "2")

@@ -44,6 +44,16 @@ def test_a_step_that_was_too_large_ends_the_run_unsaved(tmp_path: Path, settings
     assert "run.on_existing=resume" in str(ended.value)
 
 
+@pytest.mark.parametrize("method", ["sft", "dpo", "kto"])
+def test_weights_that_are_finite_and_know_nothing_are_ruined(tmp_path: Path, method: str) -> None:
+    """Losses of pairs and of single replies are small at chance, and an SFT loss of ln V is far from infinite."""
+    experiment = (f"experiment={method}", *SHORT[1:], "trainer.learning_rate=1e6", "trainer.save_steps=100")
+    with pytest.raises(BadLoss, match=r"ruined|not finite|the loss of step \d") as ended:
+        run_here(tmp_path, *experiment, "model.dtype=bfloat16")
+    assert "run.on_existing=resume" in str(ended.value)
+    assert not (tmp_path / "run" / method / "model").exists()
+
+
 def test_the_way_out_works(tmp_path: Path) -> None:
     with pytest.raises(BadLoss) as ended:
         run_here(tmp_path, *SHORT, "trainer.learning_rate=1e38")

@@ -8,7 +8,7 @@ from typing import Any
 
 from trainer.config.run import RunConfig
 from trainer.config.stage import Training
-from trainer.config.training import config_class, stage_fields
+from trainer.config.training import config_class, stage_fields, validation_fields
 
 _WITHOUT_A_PACKAGE = ("adamw_torch", "adamw_torch_fused", "adafactor", "adagrad", "sgd", "rmsprop")
 _NOT_ADAM = ("adafactor", "adagrad", "sgd", "rmsprop", "rmsprop_bnb", "rmsprop_bnb_8bit", "rmsprop_bnb_32bit")
@@ -19,7 +19,7 @@ _OF_DDP = ("ddp_find_unused_parameters", "ddp_bucket_cap_mb", "ddp_broadcast_buf
 
 def argument_problems(config: RunConfig, training: Training) -> list[str]:
     """Of fields that are sound each for itself."""
-    section, fields = training.section, stage_fields(config, training)
+    section, fields = training.section, {**validation_fields(config, training), **stage_fields(config, training)}
     problems = []
     if config.deepspeed is not None:
         problems += [

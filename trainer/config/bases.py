@@ -124,6 +124,10 @@ class DataSection(ABC):
 
     makes_its_own: ClassVar[bool] = False  # it speaks of the sandbox, and needs a model that knows its words
 
+    def gives(self, kind: type[DataSection]) -> bool:
+        """Whether a method can train on it that needs this kind."""
+        return isinstance(self, kind)
+
     def problems(self, key: str, config: RunConfig, base_dir: Path) -> list[str]:
         """What cannot work. `key`: where this section stands."""
         return []

@@ -74,7 +74,7 @@ def _model_problems(config: RunConfig, base_dir: Path) -> list[str]:
         if model.tokenizer is None:
             problems.append("model.tokenizer: fresh weights come without one; give a tokenizer directory or hub name.")
     if model.path is not None:
-        problems += model_problems("model.path", model.path, base_dir)
+        problems += model_problems("model.path", model.path, base_dir, model.revision)
     if model.revision is not None and (model.path is None or not on_hub(model.path)):
         problems.append("model.revision: only models of the hub have revisions; remove it, or give a hub name as model.path.")
     if model.tokenizer is not None:
@@ -83,7 +83,8 @@ def _model_problems(config: RunConfig, base_dir: Path) -> list[str]:
     problems += _attention_problems(model.attn_implementation)
     key, tokenizer = ("model.path", model.path) if model.tokenizer is None else ("model.tokenizer", model.tokenizer)
     if not problems and tokenizer is not None and tokenizer not in SHIPPED:
-        problems += tokenizer_problems(key, tokenizer, base_dir, model.trust_remote_code, model.chat_template)
+        revision = model.revision if key == "model.path" else None
+        problems += tokenizer_problems(key, tokenizer, base_dir, model.trust_remote_code, model.chat_template, revision)
     if not problems:
         problems += target_problems(config, base_dir)
     problems += quantization_problems(config)
@@ -119,7 +120,7 @@ def _attention_problems(implementation: str) -> list[str]:
 def _data_problems(config: RunConfig, base_dir: Path) -> list[str]:
     data = config.data
     kind, needed = config.method.needs(config)
-    if not isinstance(data, kind):
+    if not data.gives(kind):
         return [f"data.format: method={config.method.name} cannot train on {data.format}; it needs {needed}."]
     problems = data.problems("data", config, base_dir)
     if data.makes_its_own and config.model.path is None and config.model.tokenizer is None:

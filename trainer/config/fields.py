@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-_NO_EVALUATION = "nothing: no data is held out while a stage trains; the evaluation group compares models afterwards"
+_ONLY_ITS_LOSS = "nothing: of rows that are held out the loss is measured, and what TRL measures with it"
+_LAST_MODEL = "nothing: a stage leaves the model of its last step; the evaluation group compares models"
 _NO_HUB = "nothing: models are saved in the run directory"
 _SHARDED = "the deepspeed group, which is what shards models here"
 _ONE_PLACE = "nothing: runs live on a file system that all nodes share"
@@ -58,14 +59,14 @@ SET_ELSEWHERE = {
     **dict.fromkeys(("use_liger_kernel", "liger_kernel_config"), _LIGER),
     **dict.fromkeys(("fsdp", "fsdp_config", "parallelism_config"), _SHARDED),
     **dict.fromkeys(("report_to", "project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id"), _TRACKING),
+    "do_eval": "data.validation",
+    **dict.fromkeys(("load_best_model_at_end", "metric_for_best_model", "greater_is_better"), _LAST_MODEL),
     **dict.fromkeys(
         (
-            "do_eval", "eval_strategy", "eval_steps", "eval_delay", "eval_on_start", "per_device_eval_batch_size",
             "prediction_loss_only", "eval_do_concat_batches", "eval_use_gather_object", "eval_accumulation_steps",
-            "include_for_metrics", "batch_eval_metrics", "bf16_full_eval", "fp16_full_eval", "load_best_model_at_end",
-            "metric_for_best_model", "greater_is_better",
+            "include_for_metrics", "batch_eval_metrics", "bf16_full_eval", "fp16_full_eval",
         ),
-        _NO_EVALUATION,
+        _ONLY_ITS_LOSS,
     ),
     **dict.fromkeys(
         ("push_to_hub", "hub_private_repo", "hub_model_id", "hub_strategy", "hub_always_push", "hub_revision"), _NO_HUB
@@ -106,7 +107,9 @@ DEEPSPEED_WITHOUT_EFFECT = frozenset(
     ]
 )
 
-PASSED = frozenset(
+# Those that say when, and in which blocks, rows are measured that are held out.
+VALIDATION = frozenset(["eval_strategy", "eval_steps", "eval_delay", "eval_on_start", "per_device_eval_batch_size"])
+PASSED = VALIDATION | frozenset(
     [
         "per_device_train_batch_size",
         "num_train_epochs",
@@ -200,13 +203,14 @@ _SCHEDULES = [
     "cosine_with_min_lr",
     "cosine_warmup_with_min_lr",
     "warmup_stable_decay",
-]  # not greedy and reduce_lr_on_plateau: they follow an evaluation
+]  # not greedy and reduce_lr_on_plateau: they follow an evaluation, which data may not have
 _LEVELS = ("detail", "debug", "info", "warning", "error", "critical", "passive")
 # Field -> its values, where the class takes more than what works here.
 CHOICES: dict[str, Sequence[Any]] = {
     "optim": _OPTIMIZERS,
     "lr_scheduler_type": _SCHEDULES,
-    "save_strategy": ("no", "steps", "epoch"),  # not best: nothing is evaluated
+    "save_strategy": ("no", "steps", "epoch"),  # not best: a stage leaves its last model
+    "eval_strategy": ("steps", "epoch"),  # not no: then nothing would be held out
     "train_sampling_strategy": ("random", "sequential"),  # the others read a column of token ids
     "include_num_input_tokens_seen": ("all", "non_padding", "no", True, False),
     "log_level": _LEVELS,
@@ -220,10 +224,12 @@ _SHARE = Annotated[float, Field(ge=0, le=1)]
 # Field -> its range, where a value outside it is an error only later, or none at all.
 RANGES: dict[str, Any] = {
     **dict.fromkeys(("learning_rate", "weight_decay", "adam_epsilon", "max_grad_norm", "warmup_steps"), _NOT_NEGATIVE),
-    **dict.fromkeys(("dataloader_num_workers", "neftune_noise_alpha", "router_aux_loss_coef"), _NOT_NEGATIVE),
+    **dict.fromkeys(("dataloader_num_workers", "neftune_noise_alpha", "router_aux_loss_coef", "eval_delay"), _NOT_NEGATIVE),
     **dict.fromkeys(("desirable_weight", "undesirable_weight"), _NOT_NEGATIVE),
-    **dict.fromkeys(("num_train_epochs", "logging_steps", "save_steps", "beta", "discopop_tau"), _POSITIVE),
-    **dict.fromkeys(("dataset_num_proc", "precompute_ref_batch_size", "ref_model_sync_steps"), _POSITIVE),
+    **dict.fromkeys(("num_train_epochs", "logging_steps", "save_steps", "eval_steps", "beta", "discopop_tau"), _POSITIVE),
+    **dict.fromkeys(
+        ("dataset_num_proc", "precompute_ref_batch_size", "ref_model_sync_steps", "per_device_eval_batch_size"), _POSITIVE
+    ),
     **dict.fromkeys(("max_completion_length", "dataloader_prefetch_factor", "ddp_bucket_cap_mb"), _POSITIVE),
     **dict.fromkeys(("adam_beta1", "adam_beta2", "label_smoothing_factor"), _BELOW_1),
     **dict.fromkeys(("label_smoothing", "ref_model_mixup_alpha", "ld_alpha"), _SHARE),

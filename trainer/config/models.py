@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from trainer.config.gguf import SUFFIX, Gguf
+from trainer.config.hub import cached
 from trainer.config.packaged import PACKAGED
 from trainer.config.paths import adapter_problem, looks_local, missing_path
 from trainer.config.shipped import SHIPPED
@@ -39,14 +40,23 @@ def model_directory(name: str, base_dir: Path = Path()) -> Path | None:
     return Gguf(path.stem, (path,)).converted() if path.suffix.lower() == SUFFIX and path.is_file() else path
 
 
+def directory_here(name: str, base_dir: Path = Path(), revision: str | None = None) -> Path | None:
+    """The directory of a model that is on this machine, in the cache of the hub too; None where it is not."""
+    directory = cached(name, revision=revision) if on_hub(name) else model_directory(name, base_dir)
+    return directory if directory is not None and directory.is_dir() else None
+
+
 def on_hub(name: str) -> bool:
     """Whether it names a model of the hub."""
     return name not in SHIPPED and name not in PACKAGED and not looks_local(name)
 
 
-def model_problems(key: str, name: str, base_dir: Path) -> list[str]:
-    """What is wrong with a key that names a model; of one on the hub nothing is known."""
-    return place_problems(key, name, base_dir) or adapter_problem(key, name, base_dir)
+def model_problems(key: str, name: str, base_dir: Path, revision: str | None = None) -> list[str]:
+    """What is wrong with a key that names a model; of one on the hub that is not in its cache nothing is known."""
+    problems = place_problems(key, name, base_dir)
+    if not problems and (directory := directory_here(name, base_dir, revision)) is not None:
+        problems += adapter_problem(key, name, directory)
+    return problems
 
 
 def place_problems(key: str, name: str, base_dir: Path) -> list[str]:

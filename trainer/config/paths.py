@@ -39,9 +39,12 @@ def _ends_as_a_file(name: str, stem: str) -> bool:
     return name.startswith(f"{stem}.") and bool(_FILES.search(name))
 
 
-def adapter_problem(key: str, path: str, base_dir: Path) -> list[str]:
-    """The problem with a key that names a model where a directory holds an adapter alone; none for hub names."""
-    directory = base_dir / Path(path).expanduser()
+def adapter_problem(key: str, path: str, directory: Path) -> list[str]:
+    """The problem with a key that names a model where there is an adapter alone.
+
+    Args:
+        directory: where the model of that path or hub name is on this machine.
+    """
     if not (directory / ADAPTER_CONFIG).exists() or any(directory.glob("model*.safetensors")):
         return []
     try:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trainer.config.models import model_place
+from trainer.config.models import directory_here
 from trainer.config.sections import ModelSection
 
 
@@ -21,8 +21,9 @@ def positions(model: ModelSection, base_dir: Path) -> int | None:
 def _published(model: ModelSection, base_dir: Path) -> Mapping[str, Any]:
     if model.path is None:
         return {}
+    directory = directory_here(model.path, base_dir, model.revision)
     try:
-        fields = json.loads(Path(model_place(model.path, base_dir), "config.json").read_text())
+        fields = None if directory is None else json.loads((directory / "config.json").read_text())
     except (OSError, ValueError):
         fields = None
     return fields if isinstance(fields, dict) else model.shape or {}

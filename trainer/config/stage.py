@@ -44,6 +44,7 @@ class Training:
         fields: what this variant sets otherwise than its section does.
         lora: fields of peft.LoraConfig; None trains what the stage's work says, usually all weights.
         leaves: a `model` that transformers loads, or an `adapter` beside a base.
+        validation: part of the data -> its share of an epoch, where rows are held out to watch the training by.
     """
 
     stage: str
@@ -53,6 +54,7 @@ class Training:
     fields: Mapping[str, Any] = field(default_factory=dict)
     lora: Mapping[str, Any] | None = None
     leaves: Literal["model", "adapter"] = "model"
+    validation: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

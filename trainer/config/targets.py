@@ -13,6 +13,19 @@ from trainer.config.lora import lora_config
 from trainer.config.run import RunConfig
 from trainer.errors import ConfigError
 
+HEAD_IS_READ = (
+    "the losses here read the weight of the head (lm_head, or the embeddings that are tied to it), and would pass its adapter "
+    "over; leave it out, or train it as a whole with modules_to_save."
+)
+
+
+def head_is_adapted(model: Any) -> bool:
+    """Whether PEFT has put an adapter onto the head of a language model; a copy that is trained as a whole is none."""
+    from peft.utils import ModulesToSaveWrapper
+    from torch import nn
+
+    return not isinstance(model.get_output_embeddings(), (nn.Linear, ModulesToSaveWrapper))
+
 
 def target_problems(config: RunConfig, base_dir: Path) -> list[str]:
     """Of every training stage with LoRA. Only for a config whose model and LoRA sections are sound each for itself."""
@@ -32,7 +45,6 @@ def target_problems(config: RunConfig, base_dir: Path) -> list[str]:
 
 def _problems(key: str, lora: Mapping[str, Any], fields: Mapping[str, Any], source: str) -> list[str]:
     from peft import get_peft_model
-    from peft.tuners.tuners_utils import BaseTunerLayer
     from torch import nn
 
     model = build(fields, source)
@@ -47,8 +59,9 @@ def _problems(key: str, lora: Mapping[str, Any], fields: Mapping[str, Any], sour
             adapted = get_peft_model(model, lora_config(lora), autocast_adapter_dtype=False)
     except (ValueError, TypeError, RuntimeError) as error:
         return [f"{key}: {str(error).splitlines()[0]} {there}."]
-    if isinstance(adapted.get_output_embeddings(), BaseTunerLayer):
-        return [f"{key}.target_modules: the losses here read the head's weight, and would pass its adapter over; leave it out."]
+    if head_is_adapted(adapted):
+        field = "trainable_token_indices" if lora.get("trainable_token_indices") else "target_modules"
+        return [f"{key}.{field}: {HEAD_IS_READ}"]
     targets = adapted.targeted_module_names
     return [
         f"{key}.{pattern}.{name}: is no module with an adapter, so it would change nothing; {there}."

@@ -9,13 +9,14 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from collections.abc import Sequence
 from enum import Enum
 from functools import cache
 from typing import Any
 
 from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
-from trainer.config.fields import CHOICES, PASSED, RANGES, SET_ELSEWHERE
+from trainer.config.fields import CHOICES, PASSED, RANGES, SET_ELSEWHERE, VALIDATION
 from trainer.config.run import RunConfig
 from trainer.config.stage import Training, TrlSection
 from trainer.dotted import resolve
@@ -68,6 +69,13 @@ def batch_fields_are_sound(config: RunConfig, training: Training) -> bool:
 def micro_batch_size(config: RunConfig, training: Training) -> int:
     """Examples in one forward pass on one process."""
     return int(stage_fields(config, training).get("per_device_train_batch_size", 8))
+
+
+def validation_fields(config: RunConfig, training: Training) -> dict[str, Any]:
+    """Where a stage holds out rows, and nothing else is set: they are measured ten times, in blocks of a micro batch."""
+    if not training.validation:
+        return {}
+    return {"eval_strategy": "steps", "eval_steps": 0.1, "per_device_eval_batch_size": micro_batch_size(config, training)}
 
 
 def checkpoints_kept(config: RunConfig, training: Training) -> int | None:
@@ -127,7 +135,20 @@ def field_problems(config: RunConfig) -> list[str]:
     for name, value in config.trainer.items():
         found = [p for section in used for p in _one("trainer", name, value, section)]
         problems += found[:1]  # one line per mistake, however many stages share the field
-    return problems
+    return problems or _without_validation(config, used)
+
+
+def _without_validation(config: RunConfig, used: Sequence[str]) -> list[str]:
+    """Fields about rows that are held out, where none are."""
+    watched = {training.section for training in config.training if training.validation}
+    written = [(section, name) for section in used if section not in watched for name in config.section(section)]
+    written += [("trainer", name) for name in config.trainer if not watched]
+    return [
+        f"{section}.{name}: no rows are held out of what it trains on, so it would do nothing; set data.validation, where the "
+        "data has that key, or remove this."
+        for section, name in written
+        if name in VALIDATION
+    ]
 
 
 def _one(written_in: str, name: str, value: Any, section: str) -> list[str]:

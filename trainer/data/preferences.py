@@ -12,12 +12,13 @@ from trainer.items import Message
 @dataclass(frozen=True)
 class Preference:
     """prompt: the conversation up to and including the last user turn. chosen, rejected: the reply to it; None where there is
-    nothing but a reply to imitate. where: the file and row it came from."""
+    nothing but a reply to imitate. where: the file and row it came from. part: of a mixture, the part that it is of."""
 
     prompt: tuple[Message, ...]
     chosen: str
     rejected: str | None = None
     where: str = field(default="", compare=False)
+    part: str = field(default="all", compare=False)
 
 
 @dataclass
@@ -27,6 +28,10 @@ class Preferences:
     pairs: list[Preference] = field(default_factory=list)
     rows: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def usable(self) -> list[Preference]:
+        return self.pairs
 
     def add(self, pair: Preference) -> None:
         if not pair.chosen.strip() or (pair.rejected is not None and not pair.rejected.strip()):

@@ -88,8 +88,8 @@ def _read_json(file: Path) -> Numbered:
         return enumerate(_parsed(text), start=1)
     lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     if kind_of(file) == ".json" and not _has_lines(lines):
-        value = _parsed(text)
-        raise DataError(f"{file}: is a JSON {type(value).__name__}; write a list of objects, or one object per line as .jsonl.")
+        what = "one JSON object, which may be a row or hold rows" if isinstance(_parsed(text), dict) else "no list of objects"
+        raise DataError(f"{file}: is {what}; put a row into a list, [{{...}}], or write one object per line as .jsonl.")
     return _read_lines(file, lines)
 
 

@@ -30,6 +30,10 @@ class Replies:
     rows: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
 
+    @property
+    def usable(self) -> list[Reply]:
+        return self.replies
+
     def add(self, reply: Reply) -> None:
         if not reply.completion.strip():
             self.dropped["empty completion"] += 1

@@ -13,7 +13,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from trainer.errors import ConfigError
-from trainer.record import fingerprint_of, locked
+from trainer.record import fingerprint_of, hash_files, locked
 
 _UNSET = re.compile(r"\$(?:\w+|\{[^}]*\})")
 
@@ -36,7 +36,7 @@ def expanded(scratch: str) -> Path:
 def local_copy(path: str, scratch: str) -> str:
     """The copy of `path` under `<scratch>/keel-<uid>/` on this node; the first rank to ask makes it, the others wait.
 
-    A later run finds the copy again, as long as the files behind `path` have the same names, sizes and times.
+    A later run finds the copy again, as long as the files behind `path` have the same names and content, and the copy too.
 
     Returns:
         The copy's path; `path` itself, after a warning, where the node has no room for a copy.
@@ -48,17 +48,17 @@ def local_copy(path: str, scratch: str) -> str:
     if source is None:
         return path
     home = own_directory(expanded(scratch))
-    sizes = {str(file.relative_to(source)): file.stat().st_size for file in _files(source)}
-    times = [file.stat().st_mtime_ns for file in _files(source)]
-    target = home / fingerprint_of([str(source), sizes, times])
+    with locked(home / f"{fingerprint_of(str(source))}.lock"):  # one rank reads the files, the others find their hashes
+        content = _content(source)
+    target = home / fingerprint_of([Path(path).name, content])
     copy = target / Path(path).name
     with locked(target.with_suffix(".lock")):
-        if _is_whole(copy, sizes):
+        if content.items() <= _content(copy).items():  # a dataset's copy has caches beside it
             return str(copy)
         partial = target.with_suffix(".partial")
         for left_over in (target, partial):  # a copier that was killed, or a disk that was cleaned in part
             shutil.rmtree(left_over, ignore_errors=True)
-        needed, free = sum(sizes.values()), shutil.disk_usage(home).free
+        needed, free = sum(file.stat().st_size for file in _files(source)), shutil.disk_usage(home).free
         if needed >= free:
             return _original(path, home, f"{_gib(needed)} GiB do not fit into {_gib(free)} GiB")
         try:
@@ -85,6 +85,12 @@ def _on_disk(path: str) -> Path | None:
         return None  # whoever loads it says what is wrong
 
 
+def _content(source: Path) -> dict[str, str]:
+    """Name of each file -> its SHA-256; empty where nothing is there."""
+    files = _files(source) if source.exists() else []
+    return dict(zip((str(file.relative_to(source)) for file in files), hash_files(files), strict=True))
+
+
 def _files(source: Path) -> list[Path]:
     return sorted(p for p in source.rglob("*") if p.is_file()) if source.is_dir() else [source]
 
@@ -102,12 +108,6 @@ def own_directory(scratch: Path) -> Path:
     if home.is_symlink() or home.stat().st_uid != os.getuid():
         raise ConfigError(f"launcher.scratch: {home} on {platform.node()} belongs to somebody else; choose another scratch.")
     return home
-
-
-def _is_whole(copy: Path, sizes: dict[str, int]) -> bool:
-    return copy.exists() and all(
-        (copy / name).is_file() and (copy / name).stat().st_size == size for name, size in sizes.items()
-    )
 
 
 def _original(path: str, home: Path, why: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 from jinja2.exceptions import TemplateError
 
+from trainer.config.limited import limited
 from trainer.errors import ConfigError, DataError
 from trainer.items import Message
 
@@ -42,8 +43,18 @@ def prepare(tokenizer: Any, source: str, variables: Mapping[str, Any], today: st
         source: where the tokenizer is from, for errors.
 
     Raises:
-        ConfigError: it has no template, or one that does not show what the user says.
+        ConfigError: it has no template, or one that does not show what the user says, or that does not end.
     """
+    try:
+        _prepare(tokenizer, source, variables, today)
+    except (TimeoutError, MemoryError) as error:
+        raise ConfigError(
+            f"model.tokenizer: the chat template of {source} does not come to an end, or makes a text of gigabytes "
+            f"({type(error).__name__}); use another tokenizer."
+        ) from error
+
+
+def _prepare(tokenizer: Any, source: str, variables: Mapping[str, Any], today: str) -> None:
     if isinstance(tokenizer.chat_template, dict):  # several templates by name
         tokenizer.chat_template = tokenizer.chat_template.get("default")
     if tokenizer.chat_template is None:
@@ -124,7 +135,8 @@ def _chat(*turns: str) -> list[Message]:
 def _text(tokenizer: Any, chat: Sequence[Message]) -> str:
     """A chat as the template writes it, the opening of a reply included where it ends with the user."""
     opens = chat[-1]["role"] == "user"
-    text: str = tokenizer.apply_chat_template(chat, add_generation_prompt=opens, tokenize=False)
+    with limited():
+        text: str = tokenizer.apply_chat_template(chat, add_generation_prompt=opens, tokenize=False)
     return text
 
 
@@ -179,7 +191,7 @@ def _rendered(
     """A tokenizer's `apply_chat_template` whose messages cannot forge control tokens.
 
     Raises:
-        DataError: a message has one where transformers cannot keep it text.
+        DataError: a message has one where transformers cannot keep it text, or rendering does not end.
     """
     if return_assistant_tokens_mask:
         conversation = args[0] if args else options["conversation"]
@@ -188,8 +200,17 @@ def _rendered(
                 f"sft.assistant_only_loss: a message has the text {forged!r}, which would become a control token; set it to "
                 "false, or take the row out."
             )
-        return render(*args, tokenize=tokenize, return_assistant_tokens_mask=True, **options)
-    return render(*args, tokenize=tokenize, sanitize_control_tokens=tokenize, **options)
+        options["return_assistant_tokens_mask"] = True
+    else:
+        options["sanitize_control_tokens"] = tokenize
+    try:
+        with limited():
+            return render(*args, tokenize=tokenize, **options)
+    except (TimeoutError, MemoryError) as error:
+        raise DataError(
+            "the tokenizer's chat template does not come to an end for a conversation, or makes gigabytes of it "
+            f"({type(error).__name__}); use another tokenizer, or take such conversations out."
+        ) from error
 
 
 def _control_text(tokenizer: Any, conversation: Any) -> str | None:

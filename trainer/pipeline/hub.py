@@ -1,4 +1,4 @@
-"""Which commit a name of the hub stands for."""
+"""Which commit a name of the hub stands for, and whether it stands for anything."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import re
 from functools import cache
 from pathlib import Path
 
-from huggingface_hub import HfApi, constants
-from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub import HfApi
+from huggingface_hub.constants import is_offline_mode
+from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+
+from trainer.config.hub import cached
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _TIMEOUT = 10  # s
@@ -24,16 +27,40 @@ def commit_of(name: str, kind: str) -> str | None:
     repository = named.partition(":")[0]
     if _COMMIT.fullmatch(revision):
         return revision
-    folder = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=repository, repo_type=kind))
-    try:
-        return (folder / "refs" / (revision or constants.DEFAULT_REVISION)).read_text().strip()
-    except OSError:
-        return _asked(repository, kind, revision or None)
+    here = cached(repository, kind, revision or None)
+    return _asked(repository, kind, revision or None)[0] if here is None else here.name
+
+
+def why_absent(name: str, kind: str) -> str | None:
+    """Why what `name`, or `name@revision`, stands for cannot be loaded; None where it is in the cache, or may be on the hub.
+    Arguments: as `commit_of`."""
+    repository, _, revision = name.partition("@")
+    if cached(repository, kind, revision or None) is not None:
+        return None
+    if not is_offline_mode():
+        return _asked(repository, kind, revision or None)[1]
+    if kind == "dataset" and _is_prepared(repository):
+        return None
+    return (
+        f"there is no such path, and no {kind} of that name in this machine's cache of the hub, which HF_HUB_OFFLINE forbids "
+        "to ask; give the path of its directory, or fetch it where there is a network: "
+        f"hf download {repository.partition(':')[0]}{' --repo-type dataset' if kind == 'dataset' else ''}"
+    )
+
+
+def _is_prepared(name: str) -> bool:
+    """Whether `datasets` has a dataset in its own cache."""
+    from datasets import config  # takes a second
+
+    return Path(config.HF_DATASETS_CACHE, name.partition(":")[0].replace("/", "___")).is_dir()
 
 
 @cache
-def _asked(name: str, kind: str, revision: str | None) -> str | None:
+def _asked(name: str, kind: str, revision: str | None) -> tuple[str | None, str | None]:
+    """The hub's newest commit, and why there is none."""
     try:
-        return HfApi().repo_info(name, repo_type=kind, revision=revision, timeout=_TIMEOUT).sha
-    except Exception:  # unknown, no network (an error of some HTTP library), or no name of the hub: whoever loads it says so
-        return None
+        return HfApi().repo_info(name.partition(":")[0], repo_type=kind, revision=revision, timeout=_TIMEOUT).sha, None
+    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
+        return None, f"there is no such path, and the hub has no such {kind} for you ({type(error).__name__}); mend the name."
+    except Exception:  # no network (an error of some HTTP library): whoever loads it says so
+        return None, None

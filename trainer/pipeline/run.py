@@ -23,7 +23,7 @@ from trainer.pipeline.chain import chain
 from trainer.pipeline.lock import LOCK, exclusive
 from trainer.pipeline.manifest import Manifest, damaged_outputs, read_manifest
 from trainer.pipeline.places import PICTURE, REPORT, RESULTS
-from trainer.pipeline.work import TICKET, inputs_of
+from trainer.pipeline.work import TICKET, absent_problems, inputs_of
 from trainer.record import fingerprint_of, write_json
 from trainer.suggest import did_you_mean
 
@@ -190,6 +190,8 @@ def carry_out(config: RunConfig, run_dir: Path | None = None, only: str | None =
         KeelError: a stage failed; what is finished stays, and the same command continues.
     """
     with alone(config) if run_dir is None else exclusive(run_dir, scheduler_of(config)):
+        if problems := absent_problems(chain(config)):
+            raise ConfigError(problems)
         return _carry_out(config, claim_directory(config) if run_dir is None else run_dir, only)
 
 

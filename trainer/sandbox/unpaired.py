@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -33,7 +33,7 @@ class SandboxUnpaired(UnpairedData):
 
     makes_its_own: ClassVar[bool] = True
 
-    def read(self, seed: int) -> Replies:
+    def read(self, seed: int, on_prompt: Callable[[], object] = lambda: None) -> Replies:
         return from_unpaired(located(unpaired_rows(self.prompts, self.per_config, seed)[: self.limit], "sandbox"))
 
 

@@ -8,13 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from transformers import PrinterCallback, TrainerCallback
 
 from trainer.checkpoints.start import Start, read_start
 from trainer.checkpoints.universal import separate_step_counts
 from trainer.checkpoints.unpickling import restricted
 from trainer.config.lora import lora_config
-from trainer.config.training import SAVE_STEPS, accumulation_steps, checkpoints_kept, config_class, stage_fields, weights_dtype
+from trainer.config.targets import HEAD_IS_READ, head_is_adapted
+from trainer.config.training import (
+    SAVE_STEPS,
+    accumulation_steps,
+    checkpoints_kept,
+    config_class,
+    stage_fields,
+    validation_fields,
+    weights_dtype,
+)
 from trainer.config.zero import deepspeed_json
 from trainer.errors import ConfigError, Interrupted
 from trainer.models.load import load_model
@@ -30,6 +40,7 @@ from trainer.training.examples import vouch_for_examples
 from trainer.training.loss_guard import LossGuard
 from trainer.training.ruin import RuinCallback
 from trainer.training.save import save_trained
+from trainer.training.validation import Validation
 from trainer.training.watchdog import WatchdogCallback
 
 
@@ -51,6 +62,7 @@ def training_arguments(context: StageContext, **defaults: Any) -> Any:
         "gradient_checkpointing": torch.cuda.is_available(),
         "dataloader_pin_memory": torch.cuda.is_available(),
         **defaults,
+        **validation_fields(config, training),
         **stage_fields(config, training),
         "save_total_limit": None,  # CheckpointsCallback keeps the newest
         "bf16": config.model.dtype == "bfloat16",
@@ -62,6 +74,8 @@ def training_arguments(context: StageContext, **defaults: Any) -> Any:
         "report_to": "none",
         "disable_tqdm": True,  # ProgressBarCallback draws ours
     }
+    if start.checkpoint is not None and "eval_on_start" in fields:
+        fields["eval_on_start"] = False  # of the training, not of every process that goes on with it
     if context.config.deepspeed is None:
         fields.setdefault("ddp_find_unused_parameters", False)
     try:
@@ -100,7 +114,10 @@ def train(context: StageContext, trainer: Any, tokenizer: Any, save: Callable[[]
     Raises:
         Interrupted: a signal asked to stop; all ranks saved the same step.
         BadLoss, DiskFull: see `SurvivalSection` and `CheckpointsCallback`.
+        ConfigError: LoRA is on the head.
     """
+    if isinstance(trainer.model, PeftModel) and head_is_adapted(trainer.model):  # of a model whose config was not here before
+        raise ConfigError(f"{context.training.stage}: lora: {HEAD_IS_READ}")
     start = read_start(context.stage_dir)
     vouch_for_examples(context)
     stop = StopTogetherCallback()
@@ -156,11 +173,13 @@ def _add_callbacks(
 ) -> None:  # fmt: skip
     keep = checkpoints_kept(context.config, context.training)
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(_StopWhereNothingIsLeft())  # first: the others prepare for steps
+    trainer.add_callback(MetricsCallback(tracker, context.meter))
+    if context.training.validation:
+        trainer.add_callback(Validation(context, trainer))
+    trainer.add_callback(_StopWhereNothingIsLeft())  # before those that prepare for steps
     if context.is_main:
         trainer.add_callback(bar)
     trainer.add_callback(StartLineCallback(context))
-    trainer.add_callback(MetricsCallback(tracker, context.meter))
     trainer.add_callback(stop)  # before the checkpoints: it asks for one
     trainer.add_callback(RuinCallback(context, trainer, guard))  # before the checkpoints, too: a ruined model is no checkpoint
     trainer.add_callback(CheckpointsCallback(context, start.attempt, keep))

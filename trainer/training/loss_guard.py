@@ -13,7 +13,9 @@ from statistics import median
 from typing import Any
 
 import torch
+from peft import PeftModel
 from safetensors.torch import save_file
+from transformers import PreTrainedModel
 
 from trainer.config.sections import SurvivalSection
 from trainer.errors import BadLoss
@@ -21,6 +23,8 @@ from trainer.pipeline.any_rank import any_rank
 from trainer.pipeline.context import StageContext
 
 _WINDOW = 20  # micro-steps in the running median
+_CHANCE = 0.9  # of ln V: nats per token, of V words, that a model loses which knows nothing, and few that know something
+_LOOKED_AT = 256  # tokens of a text that is read to see whether the weights still know one
 BAD_BATCHES = "bad_batches"
 
 
@@ -57,6 +61,8 @@ class LossGuard:
         self._recent: deque[float] = deque(maxlen=_WINDOW)
         self._reference: float | None = None  # the highest running median so far
         self._good: _Call | None = None  # the last one whose loss was good on all ranks
+        self._good_value = math.nan  # that loss
+        self._nats_before: float | None = None  # what a preferred reply cost before this start changed anything
         self._trainer: Any = None
 
     def attach(self, trainer: Any) -> None:
@@ -64,7 +70,7 @@ class LossGuard:
         self._trainer = trainer
 
         def guarded(model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            if not model.training:
+            if not trainer.model.training:  # DeepSpeed's engine around it always says that it trains
                 return inner(model, inputs, *args, **kwargs)
             call = _Call(inner, model, dict(inputs), args, kwargs)
             outcome = call.outcome()
@@ -72,7 +78,9 @@ class LossGuard:
             bad = self.is_bad(value)
             if not any_rank(bad, device):
                 self._remember(value)
-                self._good = call
+                first, self._good, self._good_value = self._good is None, call, value
+                if first:
+                    self._nats_before = self._nats_now()
                 return outcome
             self._report(call.inputs, value, bad, device)
             self.skipped += 1
@@ -98,13 +106,61 @@ class LossGuard:
             self._trainer._metrics = metrics
         return value
 
+    def ruin_now(self) -> str | None:
+        """What shows, on this rank, that the weights as they are now are ruined; None where nothing does. A collective where
+        they are sharded.
+
+        The last good batch is asked once more: its loss cannot explode by an update that it was part of. Losses of pairs and of
+        single replies hardly tell a model that knows nothing from another, so a preferred reply is read as well.
+        """
+        loss, nats, before = self.loss_now(), self._nats_now(), self._nats_before
+        if loss is not None and self.is_ruined(loss):
+            return f"a good batch now has a loss of {loss:.4g}"
+        if nats is not None and before is not None and (math.isnan(nats) or self._lost_all(nats, before)):
+            return f"a preferred reply now costs {nats:.4g} nats per token, as by chance, and one cost {before:.4g} before"
+        return None
+
+    def is_ruined(self, loss: float) -> bool:
+        """Whether the last good batch can only have this loss where the weights are ruined."""
+        return self.is_bad(loss) or self._exploded(loss, self._good_value)
+
     def is_bad(self, value: float) -> bool:
         """Whether a loss is not finite, or exploded: its distance to the highest running median is measured by that median
-        itself, since losses have different units, and by 1 (nat) where the median is less."""
+        itself, since losses have different units, and by 1 (nat) where the median is less. As long as there is no such median,
+        that of the losses so far serves, and only what is as bad as chance counts."""
         if not math.isfinite(value):
             return True
-        margin, reference = self.settings.explosion, self._reference
-        return margin is not None and reference is not None and value > reference + margin * max(1.0, abs(reference))
+        if self._reference is not None:
+            return self._exploded(value, self._reference)
+        return bool(self._recent) and self._lost_all(value, median(self._recent))
+
+    def _lost_all(self, nats: float, before: float) -> bool:
+        """Whether a model that lost so many nats per token before knows nothing any more."""
+        config = getattr(self._trainer.model, "config", None)
+        words = 1 if config is None else config.get_text_config().vocab_size
+        return nats > _CHANCE * math.log(words) and self._exploded(nats, before)
+
+    def _exploded(self, value: float, reference: float) -> bool:
+        margin = self.settings.explosion
+        return margin is not None and value > reference + margin * max(1.0, abs(reference))
+
+    def _nats_now(self) -> float | None:
+        """What a token of a preferred reply of the last good batch costs, in nats; None where there is none, or no language
+        model reads it. All ranks take part, also one without such a reply."""
+        inputs: Mapping[str, Any] = {} if self._good is None else self._good.inputs
+        if "completion_mask" not in inputs or not isinstance(self._trainer.model, (PreTrainedModel, PeftModel)):
+            return None
+        assert self._good is not None
+        preferred = [bool(label) for label in inputs["label"]] if "label" in inputs else [True]  # DPO has the chosen ones first
+        place = preferred.index(True) if True in preferred else 0
+        texts = {name: inputs[name][place : place + 1, :_LOOKED_AT] for name in ("input_ids", "attention_mask")}
+        self._good.model.eval()
+        with torch.no_grad():
+            logits = self._good.model(**texts, use_cache=False).logits[0, :-1].float()
+        self._good.model.train()
+        of_reply = inputs["completion_mask"][place, 1:_LOOKED_AT].bool()
+        log_p = logits.log_softmax(-1).gather(-1, texts["input_ids"][0, 1:, None]).squeeze(-1)[of_reply]
+        return float(-log_p.mean()) if len(log_p) and True in preferred else None
 
     def _remember(self, value: float) -> None:
         self._recent.append(value)
@@ -134,7 +190,7 @@ class LossGuard:
                 f"skipped. Mend that row or leave it out; if it is sound, delete {self.context.stage_dir}, so that this stage "
                 "begins anew, or give another base."
             )
-        if any_rank(self.is_bad(now), device):
+        if any_rank(self.is_ruined(now), device):
             raise BadLoss(
                 f"{what}. So is that of a batch that was good before ({now:.4g}): a step has ruined the weights. "
                 f"{start_again_slower(self.context)}"

@@ -17,7 +17,8 @@ _FRAMES = 12  # innermost, of each thread
 
 
 class WatchdogCallback(TrainerCallback):
-    """A thread on every rank that expects a sign of life from training: a micro-step, a step, a log line, a save.
+    """A thread on every rank that expects a sign of life from training: a micro-step, a step, a block of rows
+    that are held out, a log line, a save.
 
     Waiting for a collective lets Python threads run, so a rank that waits for a lost peer still reports. The launcher reads
     the reports and names the rank that stood elsewhere, or did not report.
@@ -45,7 +46,7 @@ class WatchdogCallback(TrainerCallback):
     def _beat(self, *_args: Any, **_kwargs: Any) -> None:
         self._alive = time.monotonic()
 
-    on_step_begin = on_substep_end = on_step_end = on_log = on_save = _beat
+    on_step_begin = on_substep_end = on_step_end = on_prediction_step = on_log = on_save = _beat
 
     def _watch(self) -> None:
         while not self._done.wait(min(1.0, self.timeout / 10)):

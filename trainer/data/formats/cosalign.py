@@ -14,7 +14,9 @@ from trainer.errors import DataError
 
 COLUMNS = ("system_prompt", "prompt", "chosen_response", "rejected_response")
 LABELS = ("spec_i", "spec_j", "chosen_cat", "rejected_cat")  # checked where present
-_OF_REPLY = re.compile(r"\((.*), *(?:[01]|True|False)\)")  # the risks of a response, and whether it addresses its request
+_OF_REPLY = re.compile(
+    r"\s*\((.*),\s*(?:[01]|true|false)\s*\)\s*", re.IGNORECASE
+)  # the risks of a response, and whether it addresses its request
 
 
 @section

@@ -2,54 +2,29 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from trainer.config.paths import looks_local, missing_path
 from trainer.config.section import section
-from trainer.data.check import unreadable
-from trainer.data.files import Located, require_columns, sample
+from trainer.data.files import Located, require_columns
 from trainer.data.formats.replies import UnpairedData
-from trainer.data.hub import read_source
+from trainer.data.formats.rows import RowFiles
 from trainer.data.messages import reply_of, request_of
 from trainer.data.replies import Replies, Reply
 from trainer.errors import DataError
-
-if TYPE_CHECKING:
-    from trainer.config.run import RunConfig
 
 COLUMNS = ("prompt", "completion", "label")
 LABELS = {"true": True, "1": True, "false": False, "0": False}
 
 
 @section
-class UnpairedFiles(UnpairedData):
+class UnpairedFiles(RowFiles, UnpairedData):
     """Columns prompt and completion, each text or chat messages, and label: true (desirable), false, 1 or 0. A system prompt or
-    an input that stands beside the prompt belongs to it.
-
-    path: a local file (jsonl, json, csv, parquet, also .gz) or directory, or a hub dataset name.
-    split: which split of a directory that holds several, or of a hub dataset; several joined by `+`.
-    """
+    an input that stands beside the prompt belongs to it."""
 
     format: Literal["unpaired"]
-    path: str | None = None
-    split: str = "train"
 
-    def read(self, seed: int) -> Replies:
-        return from_unpaired(sample(read_source(self.path or "", self.split), self.limit))
-
-    @property
-    def is_here(self) -> bool:
-        return self.path is not None and looks_local(self.path) and Path(self.path).expanduser().exists()
-
-    def problems(self, key: str, config: RunConfig, base_dir: Path) -> list[str]:
-        if self.path is None:
-            return [f"{key}.path: {key}.format={self.format} needs a file, a directory or a hub name."]
-        missing = missing_path(f"{key}.path", self.path, base_dir)
-        return missing or unreadable(f"{key}.path", self.path, self, lambda: self.read(config.seed))
-
-    def reads(self) -> dict[str, str | None]:
-        return {"path": self.path}
+    def parse(self, rows: list[Located]) -> Replies:
+        return from_unpaired(rows)
 
 
 def from_unpaired(rows: list[Located]) -> Replies:

@@ -13,19 +13,20 @@ from trl import DPOTrainer
 from trainer.methods.pairs.stage import examples_dir
 from trainer.models.load import load_tokenizer
 from trainer.pipeline.context import StageContext
-from trainer.training.examples import load_examples
+from trainer.training.examples import load_examples, load_validation
 from trainer.training.loop import load_trained, peft_config, train_and_save, training_arguments
 
 
 def run(context: StageContext) -> list[Path]:
     precompute = context.training.lora is None
     args = training_arguments(context, precompute_ref_log_probs=precompute)  # first: under ZeRO-3 the model loads as shards
-    source = context.base_model
+    source, examples = context.base_model, examples_dir(context, "dpo")
     tokenizer = load_tokenizer(context.config.model, source)
     trainer = DPOTrainer(
         model=load_trained(context, source),
         args=args,
-        train_dataset=load_examples(context, examples_dir(context, "dpo")),  # not staged: all ranks share TRL's reference cache
+        train_dataset=load_examples(context, examples),  # not staged: all ranks share TRL's reference cache
+        eval_dataset=load_validation(context, examples),
         processing_class=tokenizer,
         peft_config=peft_config(context),
     )

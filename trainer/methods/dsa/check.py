@@ -10,7 +10,7 @@ from trainer.config.paths import PLAIN_NAME
 from trainer.config.run import RunConfig
 from trainer.config.training import stage_fields
 from trainer.data.formats.labels import LabelledData
-from trainer.data.formats.pairs import PreferenceData
+from trainer.data.formats.pairs import DemonstrationData, PreferenceData
 from trainer.methods.dsa.names import ALIGNER, FULL, PROMPTED, STANDALONE
 from trainer.suggest import did_you_mean
 
@@ -28,10 +28,10 @@ BASELINES = (STANDALONE, FULL, PROMPTED)
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
-def pairs_of(config: RunConfig) -> PreferenceData | None:
+def pairs_of(config: RunConfig) -> DemonstrationData | None:
     """The section that the aligner's pairs come from: the run's data, or a part of it beside labelled texts."""
     pairs = getattr(config.data, "preferences", config.data)
-    return pairs if isinstance(pairs, PreferenceData) else None
+    return pairs if isinstance(pairs, DemonstrationData) and pairs.gives(PreferenceData) else None
 
 
 def guardrail_problems(method: DsaMethod) -> list[str]:

@@ -26,7 +26,9 @@ def auc(labels: ArrayLike, scores: ArrayLike, resamples: int, seed: int) -> Metr
     """Area under the ROC curve: the chance that an unsafe row scores higher than a safe one, where a tie counts half.
 
     The interval is a percentile bootstrap, each class resampled by itself, of Mann-Whitney's U over the number of pairs: the
-    same area, computed for many resamples at once.
+    same area, computed for many resamples at once. Where all resamples have the same area, as where no pair is out of order,
+    that says nothing of rows that were not drawn: then the pairs that share no row count, which are independent, as many as the
+    smaller class has rows. None of them differs from the others, and the interval is Wilson's of that (see `macro_interval`).
 
     Raises:
         DataError: a class is missing, the shapes differ, or a score is not a finite number.
@@ -36,15 +38,18 @@ def auc(labels: ArrayLike, scores: ArrayLike, resamples: int, seed: int) -> Metr
         u = mannwhitneyu(unsafe, safe, axis=axis, method="asymptotic").statistic
         return u / (unsafe.shape[axis] * safe.shape[axis])  # type: ignore[no-any-return]
 
-    classes = _by_class(labels, scores)
-    interval = None
+    classes, value = _by_class(labels, scores), float(roc_auc_score(labels, scores))
+    interval: list[float] | None = None
     if min(map(len, classes)) >= 2:
         result = bootstrap(
             classes, area, n_resamples=resamples, confidence_level=0.95, method="percentile",
             vectorized=True, batch=100, rng=np.random.default_rng(seed),
         )  # fmt: skip
         interval = [float(result.confidence_interval.low), float(result.confidence_interval.high)]
-    return {"value": float(roc_auc_score(labels, scores)), "ci95": interval, "n": sum(map(len, classes))}
+        if interval[0] == interval[1]:
+            alike = macro_interval({"pairs": [value] * min(map(len, classes))}, resamples, seed, SHARE)
+            interval = None if alike is None else list(alike)
+    return {"value": value, "ci95": interval, "n": sum(map(len, classes))}
 
 
 def roc(labels: ArrayLike, scores: ArrayLike) -> tuple[Vector, Vector]:

@@ -158,17 +158,19 @@ class DsaMethod(MethodSection):
         guardrails = dict.fromkeys((*first, *self.guardrails, *trained))
         stages = [self._guardrail(name) for name in guardrails]
         if self.aligner is not None:
-            stages.append(Training(ALIGNER_STAGE, "dpo", ALIGNER, leaves="adapter"))
-            stages += [self._baseline(name, baseline) for name, baseline in self.dpo_baselines.items()]
+            pairs = pairs_of(config)
+            held_out = {} if pairs is None else pairs.held_out
+            stages.append(Training(ALIGNER_STAGE, "dpo", ALIGNER, leaves="adapter", validation=held_out))
+            stages += [self._baseline(name, baseline, held_out) for name, baseline in self.dpo_baselines.items()]
         return tuple(stages)
 
     def _guardrail(self, name: str) -> Training:
         rate = {"learning_rate": self.full_learning_rate} if name == FULL and self.full_learning_rate is not None else {}
         return Training(guardrail_stage(name), "guardrail", name, fields=rate, leaves="adapter")
 
-    def _baseline(self, name: str, baseline: DpoBaseline) -> Training:
+    def _baseline(self, name: str, baseline: DpoBaseline, held_out: Mapping[str, float]) -> Training:
         rate = {} if baseline.learning_rate is None else {"learning_rate": baseline.learning_rate}
-        return Training(dpo_stage(name), "dpo", name, fields=rate, lora=baseline.lora)
+        return Training(dpo_stage(name), "dpo", name, fields=rate, lora=baseline.lora, validation=held_out)
 
     def probabilities(self, config: RunConfig) -> dict[str, str]:
         """Guardrail -> the stage that leaves what it says of every text: those that are trained, and the base that is asked."""

@@ -13,7 +13,7 @@ from trainer.methods.pairs.stage import examples_dir
 from trainer.models.fingerprint import base_fingerprint
 from trainer.models.load import load_model, load_tokenizer
 from trainer.pipeline.context import StageContext
-from trainer.training.examples import load_examples
+from trainer.training.examples import load_examples, load_validation
 from trainer.training.loop import train, training_arguments
 
 
@@ -22,7 +22,7 @@ def run(context: StageContext) -> list[Path]:
     config, method = context.config, context.config.method
     assert isinstance(method, DsaMethod) and method.aligner is not None
     args = training_arguments(context)  # first: under ZeRO-3 it makes models load as shards
-    source = context.base_model
+    source, examples = context.base_model, examples_dir(context, "dpo")
     tokenizer = load_tokenizer(config.model, source)
     base = load_model(config.model, source, scratch=config.launcher.scratch_directory)
     set_seed(config.seed)  # of the fresh weights
@@ -32,7 +32,8 @@ def run(context: StageContext) -> list[Path]:
         aligner.float(),  # bfloat16 weights would lose small updates; DeepSpeed keeps float32 copies of its own
         context.together(lambda: base_fingerprint(source)),
         args,
-        train_dataset=load_examples(context, examples_dir(context, "dpo")),
+        train_dataset=load_examples(context, examples),
+        eval_dataset=load_validation(context, examples),
         processing_class=tokenizer,
     )
     return train(context, trainer, tokenizer, lambda: trainer.save_aligner(context.stage_dir))

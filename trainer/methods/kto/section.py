@@ -45,7 +45,8 @@ class KtoMethod(MethodSection):
     data_words: ClassVar[str] = "unpaired replies, such as data=sandbox_unpaired"
 
     def training(self, config: RunConfig) -> tuple[Training, ...]:
-        return (Training("kto", "kto", lora=config.model.lora),)
+        held_out = config.data.held_out if isinstance(config.data, UnpairedData) else {}
+        return (Training("kto", "kto", lora=config.model.lora, validation=held_out),)
 
     def stages(self, config: RunConfig, depends: Depends) -> list[Stage]:
         data, (training,) = config.data, self.training(config)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
 from datasets import Dataset
 from jinja2.exceptions import TemplateError
 
+from trainer.data.formats.rows import RowData
+from trainer.data.holdout import hold_out, not_asked_in
 from trainer.errors import DataError
 from trainer.items import Message
 from trainer.methods.pairs.lengths import Cut
@@ -62,6 +65,30 @@ def _prompt_lengths(rows: Iterable[Prompted], tokenizer: Any) -> Iterable[int]:
 def _tokens(chat: Sequence[Message], tokenizer: Any, add_generation_prompt: bool = False) -> Sequence[int]:
     ids = tokenizer.apply_chat_template(list(chat), add_generation_prompt=add_generation_prompt, return_dict=True)["input_ids"]
     return cast(Sequence[int], ids)
+
+
+def both_sides(data: RowData, found: Any, short: Callable[[list[R]], list[R]], seed: int) -> tuple[list[R], list[R]]:
+    """The rows to train on, and those that are held out; what is left out is counted in `found.dropped`.
+
+    Args:
+        found: what `data` has read.
+        short: the rows whose prompt is short enough.
+
+    Raises:
+        DataError: `data.validation` holds out none, or all.
+    """
+    rows: list[R] = short(found.usable)
+    found.dropped += Counter({"prompt too long": len(found.usable) - len(rows)})  # less what is 0
+    if data.validation is None or not rows:
+        return rows, []
+    if not isinstance(data.validation, str):
+        return hold_out(rows, data.validation, seed)
+    held = data.read_validation()
+    validation = short(held.usable)
+    train = not_asked_in(rows, validation)
+    found.dropped += Counter({"prompt in the validation data": len(rows) - len(train)})
+    found.dropped += Counter({f"{reason} in the validation data": count for reason, count in held.dropped.items()})
+    return train, validation
 
 
 def that_differ(rows: Sequence[dict[str, Any]], tokenizer: Any, cut: Cut) -> tuple[list[dict[str, Any]], int]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from trainer.config.bases import DataSection, MethodSection
 from trainer.config.fields import TOKENIZER
 from trainer.config.section import section
 from trainer.config.stage import Footprint, Stage, Training, TrlSection
 from trainer.data.formats.pairs import DemonstrationData, PreferenceData
+from trainer.data.holdout import hold_out
 from trainer.data.preferences import dpo_examples, sft_examples
 from trainer.items import IN_CONTEXT, Contender
 from trainer.methods.pairs.check import DPO_LOSSES, dpo_problems, sft_problems
@@ -37,7 +38,7 @@ SFT = TrlSection(
         "chat_template_path": "model.tokenizer: the data stage has counted with its template",
         "dataset_text_field": "the data group",
         "dataset_kwargs": "the data group",
-        "eval_packing": "nothing: no data is held out while a stage trains",
+        "eval_packing": "sft.packing: rows that are held out are packed as those that are trained on",
         "assistant_only_loss": "nothing: the loss counts the reply that a row ends with (completion_only_loss)",
         **dict.fromkeys(("eos_token", "pad_token"), TOKENIZER),
     },
@@ -88,9 +89,11 @@ class PairsMethod(MethodSection):
 
     def training(self, config: RunConfig) -> tuple[Training, ...]:
         names = list(self.trained)
-        lora = config.model.lora
+        lora, data = config.model.lora, config.data
+        held_out = data.held_out if isinstance(data, DemonstrationData) else {}
         return tuple(
-            Training(name, name, base=before, lora=lora) for name, before in zip(names, [None, *names[:-1]], strict=True)
+            Training(name, name, base=before, lora=lora, validation=held_out)
+            for name, before in zip(names, [None, *names[:-1]], strict=True)
         )
 
     def stages(self, config: RunConfig, depends: Depends) -> list[Stage]:
@@ -131,5 +134,11 @@ class PairsMethod(MethodSection):
         if not pairs.is_here:
             return super().examples(config)
         found = pairs.read(config.seed).pairs
-        made = {"sft": sft_examples, "dpo": dpo_examples}
-        return {one.stage: sum(1 for _ in made[one.section](found)) for one in self.training(config)}
+        if isinstance(pairs.validation, (int, float)):
+            found, _ = hold_out(found, pairs.validation, config.seed)
+        made: dict[str, Any] = {"sft": sft_examples, "dpo": dpo_examples}
+        by_part = {part: [pair for pair in found if pair.part == part] for part in pairs.shares}
+        return {
+            one.stage: len(pairs.epoch({part: list(made[one.section](rows)) for part, rows in by_part.items()}, config.seed))
+            for one in self.training(config)
+        }

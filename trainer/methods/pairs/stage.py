@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
 from trainer.config.run import RunConfig
 from trainer.data.formats.pairs import DemonstrationData
-from trainer.data.preferences import Preferences, dpo_examples, sft_examples
+from trainer.data.preferences import Preference, Preferences
 from trainer.errors import DataError
-from trainer.methods.pairs.datasets import save_dataset, short_enough, that_differ
+from trainer.methods.pairs.datasets import both_sides, save_dataset, short_enough
+from trainer.methods.pairs.examples import Report, examples_of
 from trainer.methods.pairs.lengths import cuts, max_prompt_tokens
 from trainer.methods.pairs.rehearsal import ANSWERS, read_answers
 from trainer.models.load import load_tokenizer
 from trainer.pipeline.context import StageContext
 from trainer.pipeline.places import base_model_path
 from trainer.record import write_json
+from trainer.training.examples import validation_dir
 
 PAIRS = "pairs"  # the stage of a method whose `data` is something else
 REPORT = "report.json"
@@ -42,51 +45,44 @@ def _trainers(config: RunConfig) -> tuple[str, ...]:
 
 
 def run(context: StageContext) -> list[Path]:
-    """Writes `pairs.jsonl` (to read), `sft/` and `dpo/` (what the trainers map) and `report.json` (what was left out)."""
+    """Writes `pairs.jsonl` (to read), `sft/` and `dpo/` (what the trainers map), beside each the rows that are held out, and
+    `report.json` (what was left out, and what a mixture has of each part)."""
     return context.together(lambda: _write(context))
 
 
 def _write(context: StageContext) -> list[Path]:
     config, run_dir, out = context.config, context.run_dir, context.stage_dir
     data = preferences_of(config)
-    preferences = _read(data, config.seed)
+    found = _read(data, config.seed)
     if ANSWERS in context.stage.after:
-        preferences.extend(read_answers(run_dir))
+        found.extend(read_answers(run_dir))
     tokenizer = load_tokenizer(config.model, base_model_path(config, run_dir))
-    kept = short_enough(preferences.pairs, tokenizer, max_prompt_tokens(config, data), data.overlong)
-    if overlong := len(preferences.pairs) - len(kept):
-        preferences.dropped["prompt too long"] += overlong
-        preferences.pairs = kept
-    if not preferences.pairs:
-        raise DataError(f"data: no usable pair among {preferences.rows} rows; left out: {dict(preferences.dropped)}.")
+    limit = max_prompt_tokens(config, data)
+
+    def short(pairs: list[Preference]) -> list[Preference]:
+        return short_enough(pairs, tokenizer, limit, data.overlong)
+
+    train, validation = both_sides(data, found, short, config.seed)
+    if not train:
+        raise DataError(f"data: no usable pair among {found.rows} rows; left out: {dict(found.dropped)}.")
     with (out / "pairs.jsonl").open("w") as file:
-        for pair in preferences.pairs:
+        for pair in train:
             file.write(json.dumps({"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected}) + "\n")
-    sizes, shortened, limits = {}, {}, cuts(config)
+    report, limits = Report(found.rows, len(train), found.dropped), cuts(config)
     written = [out / "pairs.jsonl", out / REPORT]
     for trainer in _trainers(config):
-        rows = list(sft_examples(preferences.pairs) if trainer == "sft" else dpo_examples(preferences.pairs))
-        if (cut := limits.get(trainer)) is not None:
-            differ, shortened[trainer] = that_differ(rows, tokenizer, cut)
-            if equal := len(rows) - len(differ):
-                preferences.dropped[f"equal after the cut to {cut.max_length} tokens"] += equal
-            if not differ:
-                raise DataError(f"data: no pair differs in what {trainer}.max_length={cut.max_length} leaves of it; raise it.")
-            rows = differ
-        sizes[trainer] = len(rows)
+        by_part = partial(examples_of, trainer, data, tokenizer, limits.get(trainer), report)
+        examples = by_part(train)
+        rows = data.epoch(examples, config.seed)
         written += save_dataset(rows, out / trainer)
-    report = {
-        "rows": preferences.rows,
-        "pairs": len(preferences.pairs),
-        "examples": sizes,
-        "left_out": dict(preferences.dropped),
-        "responses_cut": shortened,
-    }
-    write_json(out / REPORT, report)
-    left_out = "".join(f"; left out {count} ({reason})" for reason, count in preferences.dropped.items())
-    left_out += "".join(limits[trainer].told(trainer, count) for trainer, count in shortened.items())
-    examples = ", ".join(f"{size:,} for {trainer.upper()}" for trainer, size in sizes.items())
-    print(f"{config.run.name} · {out.name} · {preferences.rows:,} rows -> {examples}{left_out}", flush=True)
+        report.examples[trainer] = len(rows)
+        if told := data.told({part: len(of_part) for part, of_part in examples.items()}):
+            report.mixture[trainer] = told
+        for part, of_part in (by_part(validation) if validation else {}).items():
+            written += save_dataset(of_part, validation_dir(out / trainer) / part)
+            report.validation.setdefault(trainer, {})[part] = len(of_part)
+    write_json(out / REPORT, vars(report))
+    print(f"{config.run.name} · {out.name} · {report.line(limits)}", flush=True)
     return written
 
 

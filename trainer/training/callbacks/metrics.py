@@ -20,5 +20,10 @@ class MetricsCallback(TrainerCallback):
         self.throughput.begin(state)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
-        values = {f"train/{key}": value for key, value in (logs or {}).items() if isinstance(value, int | float)}
+        values = {_named(key): value for key, value in (logs or {}).items() if isinstance(value, int | float)}
         self.tracker.log(values | self.throughput.since(state.global_step, logs or {}), state.global_step)
+
+
+def _named(key: str) -> str:
+    """Trainer's name of a metric -> ours: what it calls `eval_` is of the rows that are held out."""
+    return f"validation/{key.removeprefix('eval_')}" if key.startswith("eval_") else f"train/{key}"

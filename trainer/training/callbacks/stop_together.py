@@ -21,6 +21,11 @@ class StopTogetherCallback(TrainerCallback):
             self.stopped_at = state.global_step
             control.should_save = True
             control.should_training_stop = True
+            control.should_evaluate = False  # there may be no time; `Validation` makes up for it
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.stopped_at is not None:  # Trainer calls this in the middle of an epoch, too
+            control.should_evaluate = False
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if any_rank(stop_request.signal is not None, args.device):  # it arrived while saving: this step is saved already
