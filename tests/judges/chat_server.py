@@ -6,6 +6,8 @@ It stands for a provider: it writes down every request that it answers, which is
 from __future__ import annotations
 
 import json
+import select
+import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -35,7 +37,7 @@ class ChatServer:
     answered: text of the last turn -> how often it was answered with a completion that left the house: what would be paid.
     trouble: asked before each answer (text, how often it was asked): what to send in place of it, or None.
     reply: the text of a completion.
-    held: while it is clear, whoever asks waits.
+    waiting: how many are waiting because the server is held; given_up: how many of them hung up meanwhile.
     """
 
     url: str
@@ -47,11 +49,20 @@ class ChatServer:
     keys: set[str] = field(default_factory=set)
     most_at_once: int = 0
     hold_after: int | None = None
+    waiting: int = 0
     given_up: int = 0
 
     def __post_init__(self) -> None:
         self.lock, self._now = threading.Lock(), 0
         self.released = threading.Event()
+
+    def hold(self, after: int) -> None:
+        """Let whoever asks wait, once so many requests have been answered in all."""
+        self.hold_after, self.waiting, self.released = after, 0, threading.Event()
+
+    def release(self) -> None:
+        self.hold_after = None
+        self.released.set()
 
     def take(self, text: str, body: dict[str, Any], key: str) -> Answer:
         with self.lock:
@@ -66,11 +77,6 @@ class ChatServer:
     def done(self) -> None:
         with self.lock:
             self._now -= 1
-
-    def holds(self) -> bool:
-        """Whether this request is one of those that get no answer while the server is held."""
-        with self.lock:
-            return self.hold_after is not None and self.answered.total() >= self.hold_after
 
 
 def completion(text: str | None) -> dict[str, Any]:
@@ -91,7 +97,7 @@ def chat_server(reply: Callable[[str], str]) -> Iterator[ChatServer]:
             text = body["messages"][-1]["content"]
             try:
                 answer = server.take(text, body, self.headers["Authorization"])
-                if answer.cut_off or self._was_held():
+                if answer.cut_off or self._hung_up():
                     self.close_connection = True
                     return
                 if answer.status == 200 and answer.content_type == JSON and '"choices"' in answer.body:
@@ -107,14 +113,19 @@ def chat_server(reply: Callable[[str], str]) -> Iterator[ChatServer]:
             finally:
                 server.done()
 
-        def _was_held(self) -> bool:
-            """Waits where the server is held, as one that computes; whoever hangs up meanwhile is answered nothing."""
-            if not server.holds():
-                return False
-            server.released.wait()
+        def _hung_up(self) -> bool:
+            """Waits where the server is held, as one that computes; then asks, as such servers do, whether anybody listens."""
             with server.lock:
-                server.given_up += 1
-            return True
+                if server.hold_after is None or server.answered.total() < server.hold_after:
+                    return False
+                server.waiting += 1
+                released = server.released
+            released.wait()
+            readable, _, _ = select.select([self.connection], [], [], 0)
+            gone = bool(readable) and not self.connection.recv(1, socket.MSG_PEEK)
+            with server.lock:
+                server.given_up += gone
+            return gone
 
         def log_message(self, format: str, *args: Any) -> None:
             pass
@@ -127,6 +138,6 @@ def chat_server(reply: Callable[[str], str]) -> Iterator[ChatServer]:
     try:
         yield server
     finally:
-        server.released.set()
+        server.release()
         http.shutdown()
         http.server_close()
