@@ -31,11 +31,13 @@ from trainer.compare.__main__ import main as compare
 from trainer.config.load import load_config
 from trainer.config.run import RunConfig, to_mapping
 from trainer.doctor.__main__ import main as doctor
+from trainer.evaluate import main as evaluate
 from trainer.gene import main as gene
 from trainer.keys import main as keys
 from trainer.ledger.__main__ import main as ask_ledger
 from trainer.ledger.store import rebuild
 from trainer.methods.dsa.section import DsaMethod
+from trainer.methods.untrained.section import UntrainedMethod
 from trainer.pipeline.places import RESULTS
 from trainer.pipeline.run import claim_directory
 from trainer.plan.__main__ import main as plan
@@ -81,7 +83,7 @@ class Reader:
         printed = "".join(self.capsys.readouterr())
         assert ended == code, f"{text}\nexit {ended}, expected {code}:\n{printed[-4000:]}"
         for config in self.started[:1]:  # the runs of a sweep plan alike
-            if not isinstance(config.method, DsaMethod):  # of which `plan` knows nothing
+            if not isinstance(config.method, (DsaMethod, UntrainedMethod)):  # of which `plan` knows nothing
                 _planned(json.dumps({**to_mapping(config), "run": {"name": "run"}}, sort_keys=True))
         return printed
 
@@ -150,6 +152,12 @@ def trained(reader: Reader, arguments: list[str]) -> int:
     return ended_with(lambda: train([*arguments, *own]))
 
 
+def evaluated(reader: Reader, arguments: list[str]) -> int:
+    reader.monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    reader.monkeypatch.setenv("OPENAI_API_KEY", "x")
+    return ended_with(lambda: evaluate(arguments))
+
+
 def talked(reader: Reader, arguments: list[str]) -> int:
     reader.monkeypatch.setattr("sys.stdin", io.StringIO("what is 2 plus 3 ?\n/quit\n"))
     return chat([*arguments, "--device", "cpu", "--max-new-tokens", "2"])
@@ -162,7 +170,7 @@ def synced(reader: Reader, arguments: list[str]) -> int:
         return sync(arguments)
 
 
-def evaluated() -> None:
+def results_of_runs() -> None:
     """Runs that have been, whatever they are called, and their ledger."""
     runs = Path("runs")
     for name, method in {"first": "sft", "second": "dpo", "cosalign": "sft", "dsa": "dpo", "seeds/seed=0": "sft"}.items():
@@ -172,13 +180,13 @@ def evaluated() -> None:
 
 
 def compared(reader: Reader, arguments: list[str]) -> int:
-    evaluated()
+    results_of_runs()
     reader.monkeypatch.setattr("trainer.compare.__main__.read_online", lambda *_: read_directories([Path("runs/first")]))
     return compare(arguments)
 
 
 def asked(reader: Reader, arguments: list[str]) -> int:
-    evaluated()
+    results_of_runs()
     return ask_ledger(arguments)
 
 
@@ -207,6 +215,7 @@ MODULES: dict[str, Callable[[Reader, list[str]], int]] = {
     "trainer.plan": lambda reader, arguments: plan(arguments),
     "trainer.doctor": lambda reader, arguments: ended_with(lambda: doctor(arguments)),
     "trainer.sweep": lambda reader, arguments: show_sweep(*map(Path, arguments)),
+    "trainer.evaluate": evaluated,
     "trainer.chat": talked,
     "trainer.gene": lambda reader, arguments: gene([*arguments, *(("--steps", "1") if "--refusals" in arguments else ())]),
     "trainer.compare": compared,

@@ -5,16 +5,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
+from trainer.config.endpoint import EndpointSection
 from trainer.config.section import section
 from trainer.config.stage import Footprint, Stage, Training, TrlSection
 from trainer.errors import KeelError
-from trainer.items import BASE, Contender, Item
+from trainer.items import BASE, Contender, Item, Measure
 
 if TYPE_CHECKING:
     from trainer.config.depends import Depends
@@ -70,6 +71,19 @@ class MethodSection(ABC):
     def reference(self) -> str:
         """The model in its results that shows what its own has gained and paid."""
         return BASE.label
+
+    def weights_at(self, weights: str) -> str | None:
+        """The directory or hub name of a contender's weights, where they are a model that was there before the run."""
+        return None
+
+    def endpoint(self, weights: str) -> EndpointSection | None:
+        """The server that is asked in place of weights."""
+        return None
+
+    def sources(self, weights: str) -> tuple[tuple[str, ...], dict[str, Any]]:
+        """What a contender's weights other than the base are made of: beginnings of the keys that name what is read, and
+        settings. All, where a method does not say less."""
+        return ("",), asdict(self)  # type: ignore[call-overload]  # pydantic's are dataclasses
 
     def talked_to(self, config: RunConfig) -> str:
         """The stage whose model one talks to, where there is no `chat`."""
@@ -142,7 +156,7 @@ class SuiteSection(ABC):
     """What models are asked in an evaluation.
 
     Class attributes:
-        judges: the judges that can read its answers; of a suite with `measured` none has to.
+        judges: the judges that can read its answers, or some of them; of a suite with `measured` none has to.
         shows_configs, shots: whether its prompts stand under safety configs, and how many demonstrations they have.
         columns, headline: of the table that compares models, and of one that compares runs.
         listed: first parts of the names of its metrics that a second table lists, by set or task.
@@ -155,7 +169,7 @@ class SuiteSection(ABC):
     models: list[str] | None = Field(None, min_length=1)
     resamples: int = Field(RESAMPLES, gt=0)
 
-    judges: ClassVar[tuple[str, ...]] = ("model",)
+    judges: ClassVar[tuple[str, ...]] = ("model", "endpoint")
     shows_configs: ClassVar[bool] = False
     shots: ClassVar[int] = 0
     columns: ClassVar[tuple[Column, ...]] = ()
@@ -192,13 +206,21 @@ class SuiteSection(ABC):
 
 @section
 class JudgeSection(ABC):
-    """Who reads the answers. `made`: `module:function` that takes (this section, the model section) and returns the judge."""
+    """Who reads the answers.
+
+    Class attributes:
+        made: `module:function` that takes (this section, the key where it stands, the context of the stage) and returns the
+            judge, on all ranks.
+        measures: what it can tell of an answer.
+    """
 
     name: str
 
     made: ClassVar[str]
+    measures: ClassVar[frozenset[Measure]]
 
-    def problems(self, config: RunConfig, base_dir: Path) -> list[str]:
+    def problems(self, key: str, config: RunConfig, base_dir: Path) -> list[str]:
+        """What cannot work. `key`: where this section stands."""
         return []
 
     def reads(self) -> dict[str, str | None]:

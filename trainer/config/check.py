@@ -10,6 +10,7 @@ from pathlib import Path
 from trainer.config.arguments import argument_problems
 from trainer.config.lora import lora_problems
 from trainer.config.models import model_problems, on_hub, place_problems
+from trainer.config.paths import PLAIN_NAME
 from trainer.config.positions import too_long
 from trainer.config.quantization import quantization_problems
 from trainer.config.run import RunConfig
@@ -132,14 +133,7 @@ def _evaluation_problems(config: RunConfig, base_dir: Path) -> list[str]:
     if config.evaluation is None:
         return []
     problems = config.evaluation.problems("evaluation", config, base_dir)
-    judged = [suite for suite in config.evaluation.members.values() if suite.asks and suite.measured is None]
-    for judges in dict.fromkeys(suite.judges for suite in judged if config.judge.name not in suite.judges):
-        unread = ", ".join(suite.benchmark for suite in judged if suite.judges == judges)
-        problems.append(
-            f"judge: judge={config.judge.name} cannot read answers to {unread}; use judge={' or judge='.join(judges)}."
-        )
-    if judged:
-        problems += config.judge.problems(config, base_dir)
+    problems += _judge_problems(config, base_dir)
     known = {contender.label for contender in config.method.contenders(config)}
     chosen = {"evaluation.models": config.evaluation.models}
     chosen |= {f"evaluation.suites.{name}.models": suite.models for name, suite in config.evaluation.members.items() if name}
@@ -147,6 +141,27 @@ def _evaluation_problems(config: RunConfig, base_dir: Path) -> list[str]:
         for label in labels or []:
             if label not in known:
                 problems.append(f"{key}: unknown {label!r} with method={config.method.name}; {did_you_mean(label, known)}")
+    return problems
+
+
+def _judge_problems(config: RunConfig, base_dir: Path) -> list[str]:
+    assert config.evaluation is not None
+    judged = [suite for suite in config.evaluation.members.values() if suite.asks and suite.measured is None]
+    if not judged:
+        return []
+    problems = []
+    for key, judge in config.judges_by_key.items():
+        for judges in dict.fromkeys(suite.judges for suite in judged if judge.name not in suite.judges):
+            unread = ", ".join(suite.benchmark for suite in judged if suite.judges == judges)
+            problems.append(
+                f"{key}: judge={judge.name} cannot read answers to {unread}; use judge={' or judge='.join(judges)}."
+            )
+        problems += judge.problems(key, config, base_dir)
+    for name in config.judges:
+        if not PLAIN_NAME.match(name):
+            problems.append(f"judges.{name}: stands in the results; use letters, digits, _ and -.")
+        elif name == config.judge.name:
+            problems.append(f"judges.{name}: is the name of the main judge, judge={name}; give this one another.")
     return problems
 
 

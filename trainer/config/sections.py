@@ -33,9 +33,11 @@ class RunSection:
 
 @section
 class PathsSection:
-    """runs: where run directories live (on a cluster: a file system that all nodes share)."""
+    """runs: where run directories live (on a cluster: a file system that all nodes share).
+    cache: what runs share: the answers of models, by their content; null is `.cache` in `runs`."""
 
     runs: str = "runs"
+    cache: str | None = None
 
 
 @section
