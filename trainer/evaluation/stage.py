@@ -307,6 +307,6 @@ def _told(row: Judged) -> list[str]:
     if judgement is not None:
         words = ["refused"] if judgement.refused else []
         words += ["correct" if judgement.correct else "wrong"] if row.item.suite in ("capability", "task") else []
-        words += sorted(judgement.risks) or ["no risk"]
+        words += [] if judgement.risks is None else sorted(judgement.risks) or ["no risk"]
         verdict = ", ".join(words)
     return [row.item.prompt, row.item.safety_config, row.item.situation, row.label, verdict]
