@@ -48,11 +48,11 @@ def contenders(config: RunConfig) -> list[Contender]:
 def run(context: StageContext) -> list[Path]:
     context.connect()
     config = context.config
-    rows = contenders(config)
     assert config.evaluation is not None  # the stage exists only where it is set
     items = context.together(config.evaluation.items)
-    refuse_the_unjudged(config, items)
-    found = readings(context, _answers(context, rows, items)) if rows else {}
+    asked = [(contender, item) for contender in contenders(config) for item in items if contender.is_asked(item)]
+    refuse_the_unjudged(config, [item for _, item in asked])
+    found = readings(context, _answers(context, _Models(context), asked)) if asked else {}
     if not context.is_main:
         return []
     judged = found[config.judge.name].rows if found else []
@@ -78,20 +78,15 @@ def run(context: StageContext) -> list[Path]:
     return outputs
 
 
-def _answers(context: StageContext, rows: Sequence[Contender], items: Sequence[Item]) -> list[Answer]:
-    """What every contender says to the items that it is asked, by contender; the same on all ranks."""
-    models, settings = _Models(context), context.config.generation
+def _answers(context: StageContext, models: _Models, asked: Sequence[tuple[Contender, Item]]) -> list[Answer]:
+    """What every contender says to what it is asked, the same on all ranks."""
+    limit = context.config.generation.max_new_tokens
     said: dict[tuple[str, str], str] = {}
-    for weights in dict.fromkeys(c.weights for c in rows):
-        chats = [c.messages(item) for c in rows if c.weights == weights for item in items if c.is_asked(item)]
+    for weights in dict.fromkeys(contender.weights for contender, _ in asked):
+        chats = [contender.messages(item) for contender, item in asked if contender.weights == weights]
         texts = models.answers(weights, chats)
-        said |= {(weights, key_of(chat, settings.max_new_tokens)): text for chat, text in zip(chats, texts, strict=True)}
-    return [
-        (c.label, item, said[c.weights, key_of(c.messages(item), settings.max_new_tokens)])
-        for c in rows
-        for item in items
-        if c.is_asked(item)
-    ]
+        said |= {(weights, key_of(chat, limit)): text for chat, text in zip(chats, texts, strict=True)}
+    return [(c.label, item, said[c.weights, key_of(c.messages(item), limit)]) for c, item in asked]
 
 
 class _Models:
