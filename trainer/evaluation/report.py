@@ -84,7 +84,7 @@ def second_opinions(results: dict[str, Any], columns: Sequence[Column]) -> list[
 
 
 def beside(results: dict[str, Any]) -> list[str]:
-    """What stands beside the numbers of each judge: how good it is, what it took; of a further one also what it did not measure."""
+    """What stands beside the numbers of each judge: how good it is, what it took; of a further one what it did not measure."""
     lines = []
     for name, judge in results.get("judges", {}).items():
         facts = judge["facts"]
