@@ -21,7 +21,7 @@ from trainer.config.shipped import SHIPPED
 from trainer.data.labelled import Labelled
 from trainer.errors import ArtifactError, ConfigError, StageFailed
 from trainer.evaluation import generate
-from trainer.evaluation.report import print_report
+from trainer.evaluation.report import beside, print_report
 from trainer.methods.dsa import artifact
 from trainer.methods.dsa.adapter_config import AdapterConfig
 from trainer.methods.dsa.base import read
@@ -122,6 +122,14 @@ def test_two_judges_and_how_far_they_agree(
     assert rows_of(again)[0]["judges"]["far"] == rows[0]["judges"]["far"]
     perfect = next(one for one in results_of(again)["agreement"] if one["judges"] == ["refusal", "third"])
     assert perfect["agree"] == 1.0 and results_of(again)["judges"]["far"]["facts"]["requests_now"] == 0
+
+
+def test_what_a_further_judge_did_not_understand_is_said(asked: list[str], tmp_path: Path) -> None:
+    with chat_server(lambda text: "Well.") as server:
+        overrides = [*asked, "judge=refusal", "judges.far.name=endpoint", *by_server(server, "judges.far"), "run.name=run"]
+        results = results_of(run_here(tmp_path, *overrides))
+    assert results["agreement"] == [] and results["judges"]["far"]["models"]["base"]["invalid_judgements"]["value"] == 1.0
+    assert "judged by far: base: no judgement of a was understood (n = 0); what needs one is -" in beside(results)
 
 
 def test_a_base_is_asked_once_for_all_runs(asked: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

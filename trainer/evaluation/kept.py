@@ -15,7 +15,7 @@ from trainer.config.sections import ModelSection
 from trainer.pipeline.context import StageContext
 from trainer.pipeline.places import cache_directory
 from trainer.pipeline.work import TICKET
-from trainer.record import fingerprint_of, versions, write_json
+from trainer.record import fingerprint_of, versions
 
 Append = Callable[[Iterable[tuple[str, Any]]], None]
 
@@ -68,7 +68,8 @@ def kept_of(context: StageContext, name: str, identity: dict[str, Any] | None) -
     kept = Kept(cache_directory(context.config, context.run_dir) / "answers" / fingerprint_of(identity))
     if context.is_main:
         kept.directory.mkdir(parents=True, exist_ok=True)
-        write_json(kept.directory / "identity.json", identity)  # for people
+        if not (said := kept.directory / "identity.json").exists():  # for people; other runs write the same
+            said.write_text(json.dumps(identity, indent=1) + "\n")
     return kept
 
 

@@ -99,10 +99,11 @@ def second_opinions(results: dict[str, Any], columns: Sequence[Column]) -> list[
 
 
 def beside(results: dict[str, Any]) -> list[str]:
-    """A line for each judge of which something stands beside its numbers: how good it is, what it took."""
+    """What stands beside the numbers of each judge: how good it is, what it took; of a further one what it did not measure."""
     lines = []
     for name, judge in results.get("judges", {}).items():
         facts = judge["facts"]
+        lines += [f"judged by {name}: {line}" for line in not_measured({"models": judge.get("models", {})})]
         if "auc" in facts:
             auc = facts["auc"]
             lines.append(f"{name}: AUC {cell(auc)} on responses of {', '.join(facts['auc_on'])} (n = {auc['n']:,})")
