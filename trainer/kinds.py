@@ -37,9 +37,11 @@ from trainer.evaluation.suites.advbench import AdvbenchEvaluation
 from trainer.evaluation.suites.beavertails import BeavertailsEvaluation
 from trainer.evaluation.suites.cosalign_test import CosalignTestEvaluation
 from trainer.evaluation.suites.cosapien import CosapienEvaluation
+from trainer.evaluation.suites.drift.section import DriftEvaluation
 from trainer.evaluation.suites.harmbench import HarmbenchEvaluation
 from trainer.evaluation.suites.harmfulqa import HarmfulqaEvaluation
 from trainer.evaluation.suites.jailbreakbench import JailbreakbenchEvaluation
+from trainer.evaluation.suites.lm_eval.section import LmEvalEvaluation
 from trainer.evaluation.suites.pku_saferlhf import PkuSaferlhfEvaluation
 from trainer.evaluation.suites.prompts import PromptsEvaluation
 from trainer.evaluation.suites.several import SeveralEvaluation
@@ -112,6 +114,8 @@ SUITES = {
     "pku_saferlhf": PkuSaferlhfEvaluation,
     "xstest": XstestEvaluation,
     "guardrails": GuardrailEvaluation,
+    "lm_eval": LmEvalEvaluation,
+    "drift": DriftEvaluation,
     "several": SeveralEvaluation,
 }
 JUDGES = {

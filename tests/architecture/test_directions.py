@@ -39,6 +39,10 @@ ROOMS: dict[str, set[str]] = {
     },
     "trainer.evaluation.judges": {"trainer.config", "trainer.cosa", "trainer.evaluation", "trainer.models", "trainer.pipeline"},
     "trainer.evaluation.suites": {"trainer.config", "trainer.cosa", "trainer.data", "trainer.evaluation"},
+    "trainer.evaluation.suites.lm_eval": {"trainer.config", "trainer.evaluation", "trainer.pipeline"},
+    "trainer.evaluation.suites.drift": {
+        "trainer.config", "trainer.data", "trainer.data.formats", "trainer.evaluation", "trainer.pipeline",
+    },
     "trainer.sandbox": {"trainer.config", "trainer.cosa", "trainer.data", "trainer.data.formats", "trainer.evaluation"},
     "launchers": {"trainer.config"},
 }  # fmt: skip

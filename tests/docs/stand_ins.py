@@ -74,6 +74,10 @@ def prompts(path: Path) -> None:
     path.write_text("prompt\nsay 1\nsay 2\n")
 
 
+def questions(path: Path) -> None:
+    rows(path, question="what is 2 plus 3 ?", right="5", wrong=["6"])
+
+
 def examples(path: Path) -> None:
     path.write_text("".join(json.dumps({"prompt": f"say {n}", "completion": f"{n} ."}) + "\n" for n in range(1000)))
 
@@ -134,6 +138,7 @@ FILES: dict[str, Callable[[Path], None]] = {
     "harmless.json": instructions,
     "harmbench.csv": prompts,
     "safe.csv": prompts,
+    "questions.jsonl": questions,
     "harmful.jsonl": examples,
     "harmless.jsonl": examples,
     "answered.jsonl": examples,

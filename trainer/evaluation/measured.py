@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar
 
 from trainer.config.bases import SuiteSection
 from trainer.dotted import resolve
@@ -13,8 +15,19 @@ from trainer.evaluation.metrics import Metrics, entry, relative
 from trainer.evaluation.statistics import SHARE
 from trainer.items import Contender
 from trainer.pipeline.context import StageContext
+from trainer.record import fingerprint_of
 
 Loaded = Callable[[str], AbstractContextManager[tuple[Any, Any]]]  # weights of a contender -> the model and its tokenizer
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What is measured at once, on one model; derived classes say of what, in plain values."""
+
+    weights: str
+
+
+U = TypeVar("U", bound=Unit)
 
 
 @dataclass
@@ -51,6 +64,61 @@ def measure_together(
             of_label = found.setdefault(label, Measured())
             of_label.metrics |= measured.metrics
             of_label.right |= measured.right
+    return found
+
+
+def measure_left(
+    context: StageContext,
+    name: str,
+    units: Sequence[U],
+    loaded: Loaded,
+    measure: Callable[[Sequence[U], Any, Any], Iterable[tuple[U, Any]]],
+    prepare: Callable[[Sequence[U]], None] | None = None,
+) -> dict[U, Any]:
+    """What was measured of each unit; what an earlier start has measured is not measured again. All ranks call it together, and
+    all get all.
+
+    Args:
+        name: of what is measured: of the files in the stage's directory that it is kept in.
+        measure: measures units of the same weights on their model, and gives each as it comes, as JSON knows it. Called on a
+            rank for its share: every world_size-th unit of each weights.
+        prepare: is given all of a rank's share before a model of it is loaded.
+    """
+    done = context.together(lambda: _read(context, name))
+    left = [unit for unit in dict.fromkeys(units) if key_of(unit) not in done]
+    shares = {
+        weights: [unit for unit in left if unit.weights == weights][context.rank :: context.world_size]
+        for weights in dict.fromkeys(unit.weights for unit in left)
+    }
+    if prepare is not None:
+        prepare([unit for share in shares.values() for unit in share])
+    with (context.stage_dir / f"{name}-{uuid.uuid4().hex}.jsonl").open("x") as file:  # a line cut short spoils no other
+        for weights, share in shares.items():
+            if not share:
+                continue
+            with loaded(weights) as (model, tokenizer):
+                for unit, value in measure(share, model, tokenizer):
+                    file.write(json.dumps({"key": key_of(unit), "value": value}) + "\n")
+                    file.flush()
+    context.barrier()
+    found = context.together(lambda: _read(context, name))
+    return {unit: found[key_of(unit)] for unit in units}
+
+
+def key_of(unit: Unit) -> str:
+    return fingerprint_of(asdict(unit))
+
+
+def _read(context: StageContext, name: str) -> dict[str, Any]:
+    """A line cut short by a kill is passed over."""
+    found = {}
+    for path in sorted(context.stage_dir.glob(f"{name}-*.jsonl")):
+        for line in path.read_text().splitlines():
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            found[row["key"]] = row["value"]
     return found
 
 

@@ -61,6 +61,31 @@ def _where_all_are_alike(samples: Sequence[NDArray[np.float64]], within: Range) 
     return mean - float(below), mean + float(above)
 
 
+def ratio_interval(above: Sequence[float], below: Sequence[float], resamples: int, seed: int) -> tuple[float, float] | None:
+    """95% bootstrap interval of sum(above) / sum(below): rows are resampled with both their values.
+
+    Args:
+        above, below: one value per row, shape (N,).
+
+    Returns:
+        (low, high), or None where there are fewer than two rows.
+    """
+    if len(above) < 2:
+        return None
+    numerators, denominators = np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64)
+
+    def of_resample(rows: NDArray[np.int64], axis: int) -> NDArray[np.float64]:
+        return numerators[rows].sum(axis=axis) / denominators[rows].sum(axis=axis)  # type: ignore[no-any-return]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DegenerateDataWarning)
+        result = bootstrap(
+            [np.arange(len(above))], of_resample, n_resamples=resamples, confidence_level=0.95, method="percentile",
+            vectorized=True, batch=200, rng=np.random.default_rng(seed),
+        )  # fmt: skip
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
 def paired_interval(
     values: Mapping[str, Sequence[float]],
     others: Mapping[str, Sequence[float]],

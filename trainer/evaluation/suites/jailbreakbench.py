@@ -38,4 +38,4 @@ class JailbreakbenchEvaluation(PublishedPrompts):
         return harmful + items_of("over_refusal", self.benchmark, some_of(benign, self.prompts))
 
     def reads(self) -> dict[str, str | None]:
-        return {"path": self.path, **({} if self.benign is None else {"benign": self.benign})}
+        return super().reads() if self.benign is None else super().reads() | {"benign": self.benign}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -53,7 +53,8 @@ class PublishedPrompts(SuiteSection):
 
     @property
     def known(self) -> InstructionColumns:
-        return InstructionColumns(text=self.text, ignore=["*"])  # type: ignore[call-arg]  # mypy does not see pydantic's
+        columns: dict[str, Any] = {"text": self.text, "ignore": ["*"]}
+        return InstructionColumns(**columns)
 
     def rows(self) -> list[Located]:
         """

@@ -1,0 +1,1 @@
+"""Capability as lm-evaluation-harness measures it."""
