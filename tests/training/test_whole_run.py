@@ -12,9 +12,12 @@ import pytest
 from tests.conftest import SMALL, keel, losses, results
 from tests.training.wandb_file import wandb_records
 from tests.warm.client import warm_keel
+from trainer.compare.build import compare
 from trainer.config.load import read_config
+from trainer.ledger.query import select
 from trainer.pipeline.manifest import MANIFEST
 from trainer.record import fingerprint_of
+from trainer.results.directories import read_directories
 
 ARGUMENTS = ("experiment=cosalign", "deepspeed=zero2", "launcher.processes=2", "run.name=whole", *SMALL)
 STAGES = ("data", "sft", "dpo", "evaluate")
@@ -125,8 +128,25 @@ def test_wandb_has_one_grouped_offline_run_a_stage_with_config_and_summary(finis
         assert run.run_id == (run_dir / stage / "wandb_id").read_text()
         assert config["data"]["prompts"] == 60
         assert config["deepspeed"]["zero_optimization"]["stage"] == 2
-    assert "train/loss" in found["sft"][2]
-    assert "sft_dpo/cosa_score/seen" in found["evaluate"][3]
+        assert run.git.commit == json.loads((run_dir / stage / MANIFEST).read_text())["git_commit"].partition("+")[0]
+        assert list(run.tags) == ["cosalign", "sandbox"]
+    assert {"train/loss", "throughput/tokens_per_second", "throughput/step_seconds"} <= found["sft"][2]
+    assert {"model", "cosa/score/seen", "safety/over_refusal", "capability/accuracy", "cost/cpu_hours"} <= found["evaluate"][3]
+    (saved,) = run_dir.glob("wandb/offline-run-*/files/results.json")
+    assert json.loads(saved.read_text()) == results(run_dir)
+
+
+def test_it_is_in_the_ledger_with_its_costs_and_can_be_compared(finished: tuple[Path, str]) -> None:
+    run_dir, _ = finished
+    columns = 'model, "cost/tokens", "cost/cpu_hours", "cost/peak_memory"'
+    _, rows = select(run_dir.parent, f"select {columns} from ledger where role in ('own', 'base') order by model")
+    assert rows[0] == ("base", None, None, None) and rows[1][0] == "sft_dpo"
+    logged = [json.loads(line) for stage in ("sft", "dpo") for line in (run_dir / stage / "metrics.jsonl").open()]
+    assert rows[1][1] == sum(row["train/num_tokens"] for row in logged if row["step"] == 4 and "train/num_tokens" in row)
+    assert 0 < rows[1][2] < 1 and 0.1 < rows[1][3] < 16
+    found = compare(*read_directories([run_dir]))
+    assert [row.key for row in found.rows if row.role == "own"] == ["cosalign/sft_dpo"]
+    assert {one.metric for one in found.contrasts} >= {"cosa/score/seen", "safety/over_refusal", "capability/accuracy"}
 
 
 def test_the_written_config_is_what_ran(finished: tuple[Path, str]) -> None:

@@ -20,6 +20,8 @@ class MetricsCallback(TrainerCallback):
         self.throughput.begin(state)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+        if not state.is_world_process_zero:  # it logs and counts for all
+            return
         values = {_named(key): value for key, value in (logs or {}).items() if isinstance(value, int | float)}
         self.tracker.log(values | self.throughput.since(state.global_step, logs or {}), state.global_step)
 
