@@ -15,7 +15,7 @@ from trainer.config.shipped import BASE_DIR
 from trainer.data.labelled import Labelled
 from trainer.errors import ConfigError, DataError
 from trainer.evaluation.generate import complete
-from trainer.evaluation.judges.model import ADDRESSED
+from trainer.evaluation.judges.questions import ADDRESSED
 from trainer.items import Item, Message
 from trainer.methods.dsa.examples import encode
 from trainer.methods.safesteer.refusal import prompt_tokens
