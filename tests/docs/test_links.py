@@ -62,6 +62,12 @@ def classes_of(annotation: Any) -> list[type]:
     return own + [cls for part in get_args(annotation) for cls in classes_of(part)]
 
 
+def mappings(annotation: Any) -> int:
+    """How many keys of mappings stand between a key of ours and what is in it."""
+    inner = next((one for one in (annotation, *get_args(annotation)) if get_origin(one) is dict), None)
+    return 0 if inner is None else 1 + mappings(get_args(inner)[1])
+
+
 def in_schema(sections: list[type], keys: list[str]) -> bool:
     """Whether one of these sections has this path of keys."""
     if not keys:
@@ -70,8 +76,7 @@ def in_schema(sections: list[type], keys: list[str]) -> bool:
         hints = get_type_hints(section, include_extras=True)
         if keys[0] in hints:
             annotation = hints[keys[0]]
-            is_mapping = any(get_origin(one) is dict for one in (annotation, *get_args(annotation)))
-            if in_schema(classes_of(annotation), keys[2:] if is_mapping else keys[1:]):
+            if in_schema(classes_of(annotation), keys[1 + mappings(annotation) :]):
                 return True
     return False
 
