@@ -171,7 +171,8 @@ def _require_a_judgement(context: StageContext, judged: Sequence[Judged]) -> Non
 
 
 def _record(row: Judged) -> dict[str, Any]:
-    judgement, cosa = row.judgement, row.item.suite == "cosa"
+    judgement = row.judgement
+    told = judgement is not None and row.item.suite == "cosa" and None not in (judgement.rating, judgement.risks)
     return {
         "model": row.label,
         "id": row.item.id,
@@ -187,8 +188,8 @@ def _record(row: Judged) -> dict[str, Any]:
         "risks": sorted(judgement.risks) if judgement else None,
         "rating": judgement.rating if judgement else None,
         "refused": judgement.refused if judgement else None,
-        "score": cosa_value(judgement.rating, judgement.risks, row.item.allowed) if judgement and cosa else None,
-        "keeps": keeps_to_config(judgement.risks, row.item.allowed) == 1 if judgement and cosa else None,
+        "score": cosa_value(judgement.rating, judgement.risks, row.item.allowed) if judgement and told else None,
+        "keeps": keeps_to_config(judgement.risks, row.item.allowed) == 1 if judgement and told else None,
         "correct": judgement.correct if judgement and row.item.suite in ("capability", "task") else None,
     }
 
