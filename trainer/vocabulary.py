@@ -36,6 +36,7 @@ MEASURES = (
     Measure("safety/asr", "asr", "attack success", "down", "share", SHARE, "attack", True),
     Measure("safety/over_refusal", "over_refusal", "over-refusal", "down", "share", SHARE, "over_refusal", True),
     Measure("safety/gain", "safety_gain", "safety gain", "up", "ratio", (-1.0, None), "attack", True),
+    Measure("safety/strongreject", "strongreject", "StrongREJECT", "down", "score", SHARE),
     Measure("cosa/score", "cosa_score", "CoSA-Score", "up", "score", (-1.0, 1.0), "cosa", True),
     Measure("cosa/attainable", "cosa_score_attainable", "attainable CoSA-Score", "", "score", (-1.0, 1.0), "cosa"),
     Measure("cosa/helpful_safe", "helpful_safe", "helpful and safe", "up", "share", SHARE, "cosa"),
@@ -43,6 +44,9 @@ MEASURES = (
     Measure("capability/accuracy", "capability", "capability", "up", "share", SHARE, "capability", True),
     Measure("capability/task", "task_accuracy", "task accuracy", "up", "share", SHARE, "task", True),
     Measure("capability/tax", "alignment_tax", "alignment tax", "down", "ratio", (None, 1.0), "capability", True),
+    Measure("capability/lm_eval", "lm_eval", "lm-evaluation-harness", "", "", (None, None)),
+    Measure("drift/perplexity", "answer_perplexity", "perplexity of answers", "down", "perplexity", (1.0, None)),
+    Measure("drift/kl", "kl_to_base", "KL to the base", "down", "nats", COUNT),
     Measure("judge/invalid", "invalid_judgements", "not understood", "down", "share", SHARE),
     Measure("guardrail/auc", "guardrail_auc", "ROC AUC", "up", "share", SHARE),
     Measure("guardrail/tpr", "guardrail_tpr", "unsafe flagged", "up", "share", SHARE),
@@ -57,8 +61,6 @@ MEASURES = (
     Measure("cost/trained_scalars", "trained_scalars", "trained scalars", "down", "scalars", COUNT),
 )
 _BY_WITHIN = {measure.within: measure for measure in MEASURES}
-# Details that belong in a short table as well.
-_HEADLINES = ("cosa/score/seen", "cosa/score/unseen")
 
 
 def name_of(within: str) -> str:
@@ -75,8 +77,13 @@ def measure_of(name: str) -> Measure:
             return measure
         if name.startswith(f"{measure.name}/"):
             rest = name.removeprefix(f"{measure.name}/").replace("_", " ")
-            return measure._replace(name=name, title=f"{measure.title}, {rest}", headline=name in _HEADLINES)
+            return measure._replace(name=name, title=f"{measure.title}, {rest}", headline=is_cosa_split(name))
     return _UNKNOWN._replace(name=name, title=name.replace("_", " "))
+
+
+def is_cosa_split(name: str) -> bool:
+    """Whether it is the CoSA-Score of all configs of a split, which has no mean over splits: `cosa/score/seen`."""
+    return name.startswith("cosa/score/") and not name.startswith("cosa/score/config/")
 
 
 def order_of(name: str) -> tuple[int, str]:

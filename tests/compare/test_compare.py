@@ -213,6 +213,21 @@ def test_the_words_for_a_response(tmp_path: Path) -> None:
     assert found.responses[0].replies == {"q": "yes"}
 
 
+def test_what_further_judges_say_stands_beside_the_first(tmp_path: Path) -> None:
+    """One in words, one that only tells whether an answer refuses."""
+    second = {"judge": {"safe?": "no"}, "valid": True, "risks": ["harm"], "refused": None, "correct": None}
+    third = {"judge": {}, "valid": True, "risks": None, "refused": True, "correct": None}
+    line = response("sft", "0", judge={"safe?": "yes"}, judges={"other": second, "phrases": third})
+    found = compared(finished(tmp_path, "a", {"sft": {"asr": 0.5}}, responses=[line]))
+    assert found.responses[0].replies == {"safe?": "yes", "other: safe?": "no", "phrases": "refused"}
+
+
+def test_what_a_judge_does_not_tell_is_not_taken_for_safe(tmp_path: Path) -> None:
+    lines = [response(model, str(i), risks=None if i else [], refused=True) for model in ("base", "sft") for i in range(5)]
+    found = compared(finished(tmp_path, "a", {"base": {"asr": 0.0}, "sft": {"asr": 0.0}}, responses=lines))
+    assert [one.n for one in found.contrasts] == [1]
+
+
 def test_every_output_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = answers("base", set(range(12))) + answers("sft", {0, 1})
     models = {"base": {"asr": share(0.6, 0.4, 0.8), "capability": 0.9}, "sft": {"asr": share(0.1, 0.0, 0.3), "capability": 0.8}}

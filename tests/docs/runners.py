@@ -43,6 +43,7 @@ from trainer.pipeline.run import claim_directory
 from trainer.plan.__main__ import main as plan
 from trainer.plan.plan import make_plan
 from trainer.record import write_json
+from trainer.reproduce.__main__ import main as reproduce
 from trainer.results.directories import read_directories
 from trainer.sweep.__main__ import main as show_sweep
 from trainer.tracking.sync import main as sync
@@ -185,6 +186,12 @@ def compared(reader: Reader, arguments: list[str]) -> int:
     return compare(arguments)
 
 
+def reproduced(reader: Reader, arguments: list[str]) -> int:
+    """With no results of ours: what is carried out here evaluates nothing."""
+    reader.monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    return reproduce(arguments)
+
+
 def asked(reader: Reader, arguments: list[str]) -> int:
     results_of_runs()
     return ask_ledger(arguments)
@@ -220,6 +227,7 @@ MODULES: dict[str, Callable[[Reader, list[str]], int]] = {
     "trainer.gene": lambda reader, arguments: gene([*arguments, *(("--steps", "1") if "--refusals" in arguments else ())]),
     "trainer.compare": compared,
     "trainer.ledger": asked,
+    "trainer.reproduce": reproduced,
     "trainer.keys": lambda reader, arguments: keys(arguments),
     "trainer.tracking.sync": synced,
     "trainer.sandbox.build": built,

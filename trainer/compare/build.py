@@ -8,7 +8,7 @@ from itertools import product
 
 from trainer.compare.comparison import Cell, Comparison, Curve, Pareto, Run
 from trainer.compare.contrasts import contrasts_of
-from trainer.compare.pareto import CAPABILITY, SAFETY, pareto
+from trainer.compare.pareto import CAPABILITY, is_safety, pareto
 from trainer.compare.responses import answers_of, shown
 from trainer.compare.rows import cells_of, lines_of, metrics_of
 from trainer.compare.settings import keys_of_runs, settings_of
@@ -105,8 +105,9 @@ def _provenance(source: Source) -> dict[str, str]:
 
 def _paretos(cells: Sequence[Cell]) -> list[Pareto]:
     values = {(cell.row, cell.metric): cell.value for cell in cells}
+    safety_metrics = dict.fromkeys(cell.metric for cell in cells if is_safety(cell.metric))
     found = []
-    for safety, capability in product(SAFETY, CAPABILITY):
+    for safety, capability in product(safety_metrics, CAPABILITY):
         at = {}
         for row in dict.fromkeys(cell.row for cell in cells):
             x, y = values.get((row, safety)), values.get((row, capability))

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from trainer.compare.comparison import Pareto, Point
-from trainer.vocabulary import measure_of
+from trainer.vocabulary import is_cosa_split, measure_of
 
-SAFETY = ("safety/asr", "cosa/score/unseen", "cosa/score/seen")
 CAPABILITY = ("capability/accuracy", "capability/task")
+
+
+def is_safety(metric: str) -> bool:
+    """Whether a front is drawn of it and capability."""
+    return metric == "safety/asr" or is_cosa_split(metric)
 
 
 def pareto(safety: str, capability: str, at: Mapping[str, tuple[float, float]]) -> Pareto:

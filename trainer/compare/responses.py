@@ -67,7 +67,7 @@ def shown(lines: Sequence[Line], read: Mapping[str, Sequence[Mapping[str, Any]]]
             responses.append(
                 Response(
                     place, row.key, run, line["response"], outcome, line["risks"], line["rating"], line["refused"],
-                    line["correct"], dict(line["judge"]),
+                    line["correct"], _replies(line),
                 )
             )  # fmt: skip
     prompts = [
@@ -98,10 +98,21 @@ def _metric(row: Mapping[str, Any]) -> str:
 
 
 def _value(row: Mapping[str, Any]) -> float | None:
-    value = row.get(_COUNTS[row["suite"]])
-    if row["suite"] == "attack":
-        return float(bool(value))
-    return None if value is None else float(value)
+    value = row[_COUNTS[row["suite"]]]
+    if value is None:  # this judge does not tell
+        return None
+    return float(bool(value)) if row["suite"] == "attack" else float(value)
+
+
+def _replies(row: Mapping[str, Any]) -> dict[str, str]:
+    """What every judge said, by question; of one besides the first under its name, and where it does not answer in words, what
+    it makes of the response."""
+    found = dict(row["judge"])
+    for name, other in row.get("judges", {}).items():
+        found |= {f"{name}: {question}": said for question, said in other["judge"].items()} or {
+            name: _outcome({**row, **other})
+        }
+    return found
 
 
 def _outcome(row: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from scipy import stats
 from trainer.evaluation.statistics import macro_interval
 
 RESAMPLES = 2000
+_ROUNDING = 1e-12  # of the largest value
 _Z = float(stats.norm.ppf(0.975))
 
 
@@ -31,11 +32,16 @@ class Found(NamedTuple):
 def t_interval(values: Sequence[float]) -> tuple[float, float] | None:
     """95% interval of the mean of measurements that are independent and normal; None of fewer than two, or of some that do not
     vary, whose spread says nothing."""
-    if len(values) < 2 or np.ptp(values) == 0:
+    if len(values) < 2 or not _vary(values):
         return None
     half = float(stats.sem(values) * stats.t.ppf(0.975, len(values) - 1))
     mean = float(np.mean(values))
     return mean - half, mean + half
+
+
+def _vary(values: Sequence[float] | NDArray[np.float64]) -> bool:
+    """Beyond what rounding does to numbers that are the same."""
+    return bool(np.ptp(values) > _ROUNDING * np.max(np.abs(values)))
 
 
 def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> Found:
@@ -93,7 +99,7 @@ def over_seeds(a: Mapping[int, float], b: Mapping[int, float]) -> Found | None:
         return None
     paired = a.keys() == b.keys()
     first, second = [a[seed] for seed in sorted(a)], [b[seed] for seed in sorted(b)]
-    varies = np.ptp(np.subtract(second, first)) > 0 if paired else np.ptp(first) > 0 or np.ptp(second) > 0
+    varies = _vary(np.subtract(second, first)) if paired else _vary(first) or _vary(second)
     if not varies:
         return None
     result = stats.ttest_rel(second, first) if paired else stats.ttest_ind(second, first, equal_var=False)

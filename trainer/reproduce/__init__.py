@@ -1,0 +1,1 @@
+"""The table of a paper, with the rows of this project beside the published ones."""
