@@ -25,7 +25,6 @@ from trainer.pipeline.context import StageContext
 _WINDOW = 20  # micro-steps in the running median
 _CHANCE = 0.9  # of ln V, the nats per token by chance among V words: more is lost by a model that knows nothing
 _KNOWING = 0.5  # of ln V: less is lost by a model that knows something
-_LOOKED_AT = 256  # tokens of a text that is read to see whether the weights still know one
 BAD_BATCHES = "bad_batches"
 
 
@@ -159,21 +158,27 @@ class LossGuard:
             self._is_preferred = self._is_preferred or True in preferred
             place = preferred.index(True) if True in preferred else 0
             names = ("input_ids", "attention_mask", "completion_mask")
-            self._reply = {name: inputs[name][place : place + 1, :_LOOKED_AT] for name in names}
+            self._reply = {name: inputs[name][place : place + 1] for name in names}
 
     def _nats_now(self) -> float | None:
         """What a token of the reply costs, in nats; None where no language model reads any. All ranks take part."""
         if not self._reply:
             return None
         assert self._good is not None
-        ids = self._reply["input_ids"]
-        self._good.model.eval()
-        with torch.no_grad():
-            output = self._good.model(input_ids=ids, attention_mask=self._reply["attention_mask"], use_cache=False)
-        self._good.model.train()
-        log_p = output.logits[0, :-1].float().log_softmax(-1).gather(-1, ids[0, 1:, None]).squeeze(-1)
-        of_reply = log_p[self._reply["completion_mask"][0, 1:].bool()]
-        return float(-of_reply.mean()) if len(of_reply) else None
+        text, of_reply = self._reply, self._reply["completion_mask"]
+        labels = text["input_ids"].masked_fill(of_reply == 0, -100)
+        model = self._good.model
+        model.eval()
+        with torch.no_grad():  # TRL's way, which makes no logits
+            output = model(
+                input_ids=text["input_ids"],
+                attention_mask=text["attention_mask"],
+                labels=labels,
+                use_cache=False,
+                fused_lm_head=True,
+            )
+        model.train()
+        return float(-output.log_probs.float().sum() / of_reply[:, 1:].sum())
 
     def _remember(self, value: float) -> None:
         self._recent.append(value)
