@@ -474,3 +474,42 @@ def test_published_files_are_read_whole(file: str, format_: str, pairs: int, pub
     found = read(public_data / file, format_)
     assert len(found.pairs) + sum(found.dropped.values()) == found.rows == pairs
     assert len(found.pairs) >= 0.99 * pairs
+
+
+# -------------------------------------------------------------------------- what a column or a key of a message changes
+TURNS = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"messages": [TURNS[0], {**TURNS[1], "weight": 0}]}, "message 2: weight is 0, and every reply is learned from here"),
+        (
+            {"messages": [TURNS[0], {**TURNS[1], "tool_calls": [{"id": 1}]}]},
+            "message 2: tool_calls: calls of tools are not read",
+        ),
+        ({"instruction": "i", "prompt": "p", "output": "o"}, "prompt and instruction are both there and differ"),
+        ({"instruction": "i", "output": "o", "response": "r"}, "output and response are both there and differ"),
+        ({"instruction": "i", "input": "x", "context": "y", "output": "o"}, "input and context are both there and differ"),
+        ({"prompt": "p", "response": "r", "is_safe": False}, r"the column is_safe may say .* data\.ignore=\[is_safe\]"),
+        ({"messages": TURNS, "toxic": True}, "the column toxic may say"),
+        ({"messages": TURNS, "redacted": "false"}, "the column redacted may say"),
+    ],
+)
+def test_what_may_change_a_demonstration_is_refused(row: dict[str, Any], said: str, tmp_path: Path) -> None:
+    (tmp_path / "f.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(DataError, match=rf"row 1: .*{said}"):
+        reading.read("chat", str(tmp_path / "f.jsonl"))
+
+
+def test_what_does_not_is_read(tmp_path: Path) -> None:
+    rows = [
+        {"messages": [TURNS[0], {**TURNS[1], "weight": 1, "tool_calls": []}], "category": "safe"},
+        {"instruction": "q", "prompt": "q", "input": "", "context": "", "output": "a", "response": "a", "toxic": None},
+    ]
+    (tmp_path / "f.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found: Any = reading.read("chat", str(tmp_path / "f.jsonl"))
+    assert [pair.chosen for pair in found.pairs] == ["a", "a"] and found.pairs[0].prompt == found.pairs[1].prompt
+    (tmp_path / "f.jsonl").write_text(json.dumps({"messages": TURNS, "toxic": True, "redacted": False}) + "\n")
+    for ignore in (["toxic", "redacted"], ["*"]):
+        assert len(reading.read("chat", str(tmp_path / "f.jsonl"), ignore=ignore).pairs) == 1

@@ -31,7 +31,7 @@ SHORT = ("experiment=sft", "evaluation=none", "run.name=run", "data.prompts=20",
     [
         (["trainer.learning_rate=1e38"], "the weights after step 1 are not finite"),  # numbers of 1e38, whose squares are not
         (["trainer.learning_rate=1e12"], "the weights of step 1 are ruined: a good batch now has a loss of nan"),
-        (["trainer.learning_rate=1e6", "trainer.save_steps=100"], r"step [23] is not finite|step [23] is (nan|inf)|step 3 are"),
+        (["trainer.learning_rate=1e6", "trainer.save_steps=100"], "the loss of step 2 is .*: a step has ruined the weights"),
         (["trainer.learning_rate=1e38", "trainer.save_strategy=no", "trainer.max_steps=1"], "the weights after step 1"),
     ],
 )

@@ -81,8 +81,9 @@ def test_the_loss_is_that_of_plain_transformers(single: Path) -> None:
     assert curve(single / "sft")[4]["loss"] == pytest.approx(nats / tokens, abs=1e-4)
 
 
-def test_two_ranks_measure_what_one_does(single: Path, tmp_path: Path) -> None:
-    warm_keel(*COSALIGN, "deepspeed=zero2", "launcher.processes=2", cwd=tmp_path)
+@pytest.mark.parametrize("deepspeed", ["zero2", pytest.param("zero3", marks=pytest.mark.slow)])
+def test_two_ranks_measure_what_one_does(single: Path, tmp_path: Path, deepspeed: str) -> None:
+    warm_keel(*COSALIGN, f"deepspeed={deepspeed}", "launcher.processes=2", cwd=tmp_path)
     for stage in ("sft", "dpo"):
         expected, found = curve(single / stage), curve(tmp_path / "runs" / "run" / stage)
         assert list(found) == list(expected)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from trainer.data.columns import InstructionColumns, cell
 from trainer.data.files import Located, Row, text_of
 from trainer.data.hub import read_source
-from trainer.data.labelled import WORDS, label_of
+from trainer.data.labelled import WORDS, is_like_a_label, label_of
 from trainer.data.messages import CONTEXTS as BESIDE
 from trainer.data.messages import NO_CONTEXT
 from trainer.errors import DataError
@@ -22,11 +21,6 @@ CONTEXTS = (*BESIDE, "contextstring")  # alpaca, dolly, HarmBench
 BEFORE = {"contextstring": "\n\n---\n\n"}  # contexts that stand before the instruction, and what stands between
 # Columns whose text belongs to the instruction in a way that nobody can guess.
 UNCLEAR = ("system", "system_prompt", "history", "passage", "document", "article", "choices", "options")
-# Words in the names of columns that may say what kind of row this is.
-LABEL_NAMES = {
-    *("label", "labels", "class", "safe", "unsafe", "safety", "benign", "malicious", "flagged", "violation", "refusal"),
-    *("harm", "harmful", "harmless", "harmfulness", "toxic", "toxicity", "jailbreak", "jailbreaking", "adversarial"),
-}
 XSTEST = ("prompt", "type", "focus")  # unsafe contrasts are of a type contrast_...; later versions also have a label
 
 
@@ -167,8 +161,7 @@ def _refuse_unclear(row: Row, where: str, used: set[str], harmful: bool | None, 
             )
         if harmful is None:
             continue
-        words = re.split(r"[^a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", str(name)).lower())
-        if LABEL_NAMES & set(words) or WORDS.get(str(value).strip().lower()) == (not harmful):
+        if is_like_a_label(name, value) or WORDS.get(str(value).strip().lower()) == (not harmful):
             raise DataError(
                 f"{where}: the column {name} may be a label that tells harmful rows from harmless ones; name it with "
                 f"{key}.label (1, true or harmful = harmful) or {key}.safe (the other way round), or say that it does not "

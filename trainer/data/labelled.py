@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,20 @@ WORDS = {
     **dict.fromkeys(("unsafe", "harmful", "toxic", "flagged", "malicious", "jailbreak"), 1),
     **dict.fromkeys(("safe", "unharmful", "harmless", "benign", "non-toxic"), 0),
 }
+# Words in the names of columns that may say what kind of row this is.
+LABEL_NAMES = {
+    *("label", "labels", "class", "safe", "unsafe", "safety", "benign", "malicious", "flagged", "violation", "refusal"),
+    *("harm", "harmful", "harmless", "harmfulness", "toxic", "toxicity", "jailbreak", "jailbreaking", "adversarial"),
+}
 TRUTHS = {**dict.fromkeys(("1", "true", "yes"), True), **dict.fromkeys(("0", "false", "no"), False)}
+
+
+def is_like_a_label(column: object, value: Any) -> bool:
+    """Whether a column may say what kind of row this is: by its name, or because a truth value stands in it."""
+    if value in (None, "", [], {}):
+        return False
+    words = re.split(r"[^a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", str(column)).lower())
+    return bool(LABEL_NAMES & set(words)) or isinstance(value, bool) or str(value).strip().lower() in ("true", "false")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ ROLES = {"system": "system", "user": "user", "human": "user", "assistant": "assi
 REQUESTS = ("prompt", "instruction", "question")  # columns of one turn of the user
 CONTEXTS = ("input", "context")  # what stands beside it
 SYSTEMS = ("system", "system_prompt")
+_CALLS = ("tool_calls", "function_call")
 NO_CONTEXT = ("", "<noinput>")  # what alpaca says in place of an empty one
 
 
@@ -65,6 +66,13 @@ def _message(message: Row, where: str) -> Message:
     role, content = ROLES.get(str(message.get(role_column)).lower()), message.get(text_column)
     if role is None:
         raise DataError(f"{where}: {role_column} is {message.get(role_column)!r}; known: {', '.join(ROLES)}.")
+    if called := next((name for name in _CALLS if message.get(name)), None):
+        raise DataError(f"{where}: {called}: calls of tools are not read; take the row out.")
+    if message.get("weight") not in (None, 1):
+        raise DataError(
+            f"{where}: weight is {message['weight']!r}, and every reply is learned from here; cut the conversation before it, "
+            "or take the row out."
+        )
     if isinstance(content, list) and all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in content):
         content = "".join(part["text"] for part in content)  # OpenAI's parts, where all are text
     if not isinstance(content, str):
@@ -83,6 +91,21 @@ def joined(messages: Iterable[Message]) -> tuple[Message, ...]:
     return tuple(turns)
 
 
+def the_one(row: Row, names: Iterable[str], where: str) -> str | None:
+    """Which of these columns has something in it; None where none has.
+
+    Raises:
+        DataError: two have, and it is not the same.
+    """
+    there = [name for name in names if row.get(name) not in (None, "", [])]
+    if others := [name for name in there[1:] if row[name] != row[there[0]]]:
+        raise DataError(
+            f"{where}: {there[0]} and {others[0]} are both there and differ, and only one of them can be meant; take the other "
+            "column out."
+        )
+    return there[0] if there else next((name for name in names if row.get(name) is not None), None)
+
+
 def request_of(row: Row, where: str) -> tuple[Message, ...] | None:
     """The conversation up to the user's turn in the column `prompt`, `instruction` or `question`, with the system prompt and
     the input that stand beside it; None where there is none of them.
@@ -90,13 +113,13 @@ def request_of(row: Row, where: str) -> tuple[Message, ...] | None:
     Raises:
         DataError: it is neither text nor messages, or what stands beside it cannot be put before or behind it.
     """
-    column = next((name for name in REQUESTS if row.get(name) is not None), None)
+    column = the_one(row, REQUESTS, where)
     if column is None:
         return None
     messages = prompt_of(row[column], where, column)
     if row.get("history"):
         raise DataError(f"{where}: history: earlier turns in a column of their own are not read; write them as messages.")
-    beside = next((name for name in CONTEXTS if row.get(name) is not None), None)
+    beside = the_one(row, CONTEXTS, where)
     if beside is not None and (context := text_of(row, beside, where)).strip().lower() not in NO_CONTEXT:
         parts = [part for part in (messages[-1]["content"], context) if part]
         messages = (*messages[:-1], {"role": "user", "content": "\n\n".join(parts)})
@@ -109,8 +132,8 @@ def system_of(row: Row, where: str, messages: tuple[Message, ...]) -> tuple[Mess
     Raises:
         DataError: it is no text, or the messages have one of their own.
     """
-    column = next((name for name in SYSTEMS if row.get(name) not in (None, "")), None)
-    if column is None:
+    column = the_one(row, SYSTEMS, where)
+    if column is None or not row[column]:
         return ()
     if messages[0]["role"] == "system":
         raise DataError(f"{where}: {column}: the messages beside it have a system prompt of their own; remove one of the two.")

@@ -23,8 +23,8 @@ from trainer.pipeline.any_rank import any_rank
 from trainer.pipeline.context import StageContext
 
 _WINDOW = 20  # micro-steps in the running median
-_CHANCE = 0.9  # of ln V: nats per token, of V words, that a model loses which knows nothing, and few that know something
-_LOOKED_AT = 256  # tokens of a text that is read to see whether the weights still know one
+_CHANCE = 0.9  # of ln V, the nats per token by chance among V words: more is lost by a model that knows nothing
+_KNOWING = 0.5  # of ln V: less is lost by a model that knows something
 BAD_BATCHES = "bad_batches"
 
 
@@ -62,7 +62,9 @@ class LossGuard:
         self._reference: float | None = None  # the highest running median so far
         self._good: _Call | None = None  # the last one whose loss was good on all ranks
         self._good_value = math.nan  # that loss
-        self._nats_before: float | None = None  # what a preferred reply cost before this start changed anything
+        self._reply: dict[str, torch.Tensor] = {}  # a text (1, T) with a mask of its reply, the last preferred one if any was
+        self._is_preferred = False
+        self._nats_before: float | None = None  # what the first reply cost, before this start changed anything
         self._trainer: Any = None
 
     def attach(self, trainer: Any) -> None:
@@ -79,6 +81,7 @@ class LossGuard:
             if not any_rank(bad, device):
                 self._remember(value)
                 first, self._good, self._good_value = self._good is None, call, value
+                self._keep_reply(call.inputs)
                 if first:
                     self._nats_before = self._nats_now()
                 return outcome
@@ -116,7 +119,9 @@ class LossGuard:
         loss, nats, before = self.loss_now(), self._nats_now(), self._nats_before
         if loss is not None and self.is_ruined(loss):
             return f"a good batch now has a loss of {loss:.4g}"
-        if nats is not None and before is not None and (math.isnan(nats) or self._lost_all(nats, before)):
+        if nats is None or before is None or not self._is_preferred:
+            return None
+        if math.isnan(nats) or self._lost_all(nats, before):
             return f"a preferred reply now costs {nats:.4g} nats per token, as by chance, and one cost {before:.4g} before"
         return None
 
@@ -138,29 +143,42 @@ class LossGuard:
         """Whether a model that lost so many nats per token before knows nothing any more."""
         config = getattr(self._trainer.model, "config", None)
         words = 1 if config is None else config.get_text_config().vocab_size
-        return nats > _CHANCE * math.log(words) and self._exploded(nats, before)
+        chance = math.log(words)
+        return self.settings.explosion is not None and nats > _CHANCE * chance and before < _KNOWING * chance
 
     def _exploded(self, value: float, reference: float) -> bool:
         margin = self.settings.explosion
         return margin is not None and value > reference + margin * max(1.0, abs(reference))
 
-    def _nats_now(self) -> float | None:
-        """What a token of a preferred reply of the last good batch costs, in nats; None where there is none, or no language
-        model reads it. All ranks take part, also one without such a reply."""
-        inputs: Mapping[str, Any] = {} if self._good is None else self._good.inputs
+    def _keep_reply(self, inputs: Mapping[str, Any]) -> None:
         if "completion_mask" not in inputs or not isinstance(self._trainer.model, (PreTrainedModel, PeftModel)):
+            return
+        preferred = [bool(label) for label in inputs["label"]] if "label" in inputs else [True]  # DPO has the chosen ones first
+        if True in preferred or not self._reply:
+            self._is_preferred = self._is_preferred or True in preferred
+            place = preferred.index(True) if True in preferred else 0
+            names = ("input_ids", "attention_mask", "completion_mask")
+            self._reply = {name: inputs[name][place : place + 1] for name in names}
+
+    def _nats_now(self) -> float | None:
+        """What a token of the reply costs, in nats; None where no language model reads any. All ranks take part."""
+        if not self._reply:
             return None
         assert self._good is not None
-        preferred = [bool(label) for label in inputs["label"]] if "label" in inputs else [True]  # DPO has the chosen ones first
-        place = preferred.index(True) if True in preferred else 0
-        texts = {name: inputs[name][place : place + 1, :_LOOKED_AT] for name in ("input_ids", "attention_mask")}
-        self._good.model.eval()
-        with torch.no_grad():
-            logits = self._good.model(**texts, use_cache=False).logits[0, :-1].float()
-        self._good.model.train()
-        of_reply = inputs["completion_mask"][place, 1:_LOOKED_AT].bool()
-        log_p = logits.log_softmax(-1).gather(-1, texts["input_ids"][0, 1:, None]).squeeze(-1)[of_reply]
-        return float(-log_p.mean()) if len(log_p) and True in preferred else None
+        text, of_reply = self._reply, self._reply["completion_mask"]
+        labels = text["input_ids"].masked_fill(of_reply == 0, -100)
+        model = self._good.model
+        model.eval()
+        with torch.no_grad():  # TRL's way, which makes no logits
+            output = model(
+                input_ids=text["input_ids"],
+                attention_mask=text["attention_mask"],
+                labels=labels,
+                use_cache=False,
+                fused_lm_head=True,
+            )
+        model.train()
+        return float(-output.log_probs.float().sum() / of_reply[:, 1:].sum())
 
     def _remember(self, value: float) -> None:
         self._recent.append(value)

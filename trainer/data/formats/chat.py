@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Literal
+
+from pydantic import Field
 
 from trainer.config.section import section
 from trainer.data.files import Located, Row
 from trainer.data.formats.pairs import DemonstrationFiles
-from trainer.data.messages import joined, messages_of, reply_of, request_of, system_of
+from trainer.data.labelled import is_like_a_label
+from trainer.data.messages import joined, messages_of, reply_of, request_of, system_of, the_one
 from trainer.data.preferences import Preference, Preferences
 from trainer.errors import DataError
 from trainer.items import Message
@@ -21,21 +24,31 @@ REPLIES = ("output", "response", "completion", "answer")
 class ChatFiles(DemonstrationFiles):
     """Replies to imitate: those of a conversation in messages (OpenAI) or conversations (sharegpt), each with all that was said
     before it; or one in output, response, completion or answer to what stands in instruction, prompt or question, with input
-    and system beside it (alpaca)."""
+    and system beside it (alpaca).
+
+    ignore: columns that look as if they said which replies are good ones, and do not count; `*` is all.
+    """
 
     format: Literal["chat"]
+    ignore: list[str] = Field(default_factory=list)
 
     def parse(self, rows: list[Located]) -> Preferences:
-        return from_chat(rows)
+        return from_chat(rows, self.ignore)
 
 
-def from_chat(rows: list[Located]) -> Preferences:
+def from_chat(rows: list[Located], ignore: Collection[str] = ()) -> Preferences:
     """
     Raises:
-        DataError: a row is of neither shape, or a message is not one; the text names the row.
+        DataError: a row is of neither shape, a message is not one, or a column looks like a label; the text names the row.
     """
     result = Preferences(rows=len(rows))
     for where, row in rows:
+        labels = [] if "*" in ignore else [name for name in row if name not in ignore and is_like_a_label(name, row[name])]
+        if labels:
+            raise DataError(
+                f"{where}: the column {labels[0]} may say whether this reply is one to learn from, and all replies are; take "
+                f"the rows out that are not meant, and say that it does not count: data.ignore=[{labels[0]}]."
+            )
         turns = _conversation(row, where)
         replies = list(_replies(turns, where))
         if not replies:
@@ -51,7 +64,7 @@ def _conversation(row: Row, where: str) -> tuple[Message, ...]:
         messages = joined(messages_of(row[column], "user", where, column))
         return (*system_of(row, where, messages), *messages)
     request = request_of(row, where)
-    reply = next((name for name in REPLIES if row.get(name) is not None), None)
+    reply = the_one(row, REPLIES, where)
     if request is None or reply is None:
         raise DataError(
             f"{where}: format chat needs messages or conversations, or a reply ({', '.join(REPLIES)}) to an instruction, a "

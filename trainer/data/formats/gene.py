@@ -175,7 +175,7 @@ def read_examples(source: str, split: str | None = None) -> list[Preference]:
     Raises:
         DataError: nothing can be read, or a row is of no such shape.
     """
-    found = from_chat(read_source(source, split)).pairs
+    found = from_chat(read_source(source, split), ignore=["*"]).pairs  # which replies are refusals, say, the key has said
     if not found:
         raise DataError(f"{source}: has no reply to a user's turn; give examples that have one.")
     return found
