@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 from pathlib import Path
 
 import accelerate
@@ -47,10 +46,6 @@ def test_a_step_that_was_too_large_ends_the_run_unsaved(tmp_path: Path, settings
 def test_the_way_out_works(tmp_path: Path) -> None:
     with pytest.raises(BadLoss) as ended:
         run_here(tmp_path, *SHORT, "trainer.learning_rate=1e38")
-    watchdogs = [thread for thread in threading.enumerate() if thread.name == "watchdog"]
-    for thread in watchdogs:
-        thread.join(5)
-    assert not any(thread.is_alive() for thread in watchdogs), "it would end this process in ten minutes"
     found = re.search(r"a lower (\S+) and (run.on_existing=resume)", str(ended.value))
     assert found is not None
     rate, again = found.groups()

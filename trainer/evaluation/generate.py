@@ -20,6 +20,7 @@ from trainer.errors import ArtifactError, ConfigError
 from trainer.items import Message
 from trainer.models.template import stop_tokens
 from trainer.pipeline.context import StageContext
+from trainer.pipeline.watchdog import beat
 from trainer.record import fingerprint_of
 
 
@@ -144,6 +145,7 @@ def complete(
                 logits_processor=LogitsProcessorList([_FiniteLogits()]),
             )
         replies = [_before(row, stops) for row in output[:, width:].tolist()]
+        beat()
         texts = tokenizer.batch_decode(replies, skip_special_tokens=True)
         yield [(index, text.strip()) for index, text in zip(batch, texts, strict=True)]
 
