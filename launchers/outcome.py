@@ -69,7 +69,8 @@ def _hung(stage: str, world_size: int, written: list[dict[str, Any]]) -> str:
     hung = {e["rank"]: e for e in written if e["type"] == "Hung"}
     silent = sorted(set(range(world_size)) - {e["rank"] for e in written})
     busy = sorted(rank for rank, e in hung.items() if not e["in_collective"])
-    lines = [f"stage {stage}: no step for {max(e['seconds'] for e in hung.values()):.0f} s (survival.hang_timeout)."]
+    seconds = max(e["seconds"] for e in hung.values())
+    lines = [f"stage {stage}: no step for {seconds:.0f} s, nor another sign of life (survival.hang_timeout)."]
     if silent:
         lines.append(f"did not answer at all: rank {', '.join(map(str, silent))} (stopped, or its node is gone).")
     for rank in busy or sorted(hung)[:1]:

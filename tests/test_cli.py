@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from launchers.foreign import foreign_launcher
 from tests.conftest import keel
 from tests.training.here import run_here
 from trainer.__main__ import main
@@ -20,10 +21,34 @@ QUICK = (
 )
 
 
-def test_help_lists_groups_and_examples(tmp_path: Path) -> None:
-    output = keel("--help", cwd=tmp_path)
+@pytest.mark.parametrize("arguments", [["--help"], pytest.param([], marks=pytest.mark.slow)])
+def test_help_lists_groups_and_examples(arguments: list[str], tmp_path: Path) -> None:
+    output = keel(*arguments, cwd=tmp_path)
     assert "python -m trainer experiment=cosalign launcher.processes=2" in output
     assert "deepspeed: none, zero0, zero1, zero2, zero2_offload, zero3, zero3_offload" in output
+
+
+@pytest.mark.parametrize(
+    ("variables", "who"),
+    [
+        ({"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "1"}, "torchrun"),
+        ({"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2"}, "deepspeed or accelerate launch"),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, "mpirun"),
+        ({"SLURM_JOB_ID": "7", "SLURM_STEP_NUM_TASKS": "4"}, "srun"),
+        ({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4"}, None),
+        ({"SLURM_JOB_ID": "7", "SLURM_STEP_NUM_TASKS": "1"}, None),
+        ({}, None),
+    ],
+)
+def test_what_another_launcher_starts_is_not_a_run_each(
+    variables: dict[str, str], who: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert foreign_launcher(variables) == who
+    if who is not None:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        assert main(["experiment=sft"]) == 2
+        assert f"this was started by {who}" in (said := capsys.readouterr().err) and "launcher.processes=2" in said
 
 
 def test_options_of_hydra_that_lead_nowhere_are_refused_with_the_reason(capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,7 @@ from launchers.foreign import why_refused
 from trainer.compare.of_run import leave_report
 from trainer.compose import in_our_words, lenient, plain_values
 from trainer.ending import CONTINUES, KEYBOARD, explain
-from trainer.errors import ConfigError, KeelError
+from trainer.errors import ConfigError, KeelError, StageFailed
 from trainer.evaluation.report import print_report
 from trainer.job import run_in_job
 from trainer.pipeline.chain import chain
@@ -85,6 +85,8 @@ def main(arguments: list[str]) -> int:
         if before == "1":
             raise
         return explain(in_our_words(error))
+    except OSError as error:  # a disk that is full, a directory that went away
+        return explain(StageFailed(f"{error.filename or 'a file'}: {error.strerror or error}; mend that, and start again."))
     except KeyboardInterrupt:
         print(f"\n{CONTINUES}", file=sys.stderr, flush=True)
         return KEYBOARD
@@ -96,6 +98,11 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-if __name__ == "__main__":
+def command() -> int:
+    """`keel-train`, and `python -m trainer`."""
     prepare()
-    sys.exit(main(sys.argv[1:]))
+    return main(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(command())

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_module
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
@@ -95,6 +96,21 @@ def _quoted(value: str) -> str:
     """As a string of Hydra's grammar."""
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
+
+
+def points_of(arguments: Sequence[str]) -> dict[str, list[str]]:
+    """The runs of a plain sweep with these arguments: what sets each apart -> its overrides.
+
+    Raises:
+        ConfigError: Hydra does not accept them.
+    """
+    overrides = with_own_folder(arguments)
+    try:
+        parsed = OverridesParser.create().parse_overrides(overrides)
+        (batch,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+    except HydraException as error:
+        raise in_our_words(error) from error
+    return {",".join(own_overrides(job, overrides)) or "(one run)": list(job) for job in batch}
 
 
 def own_overrides(job: Sequence[str], command: Sequence[str]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from trainer.compare.of_run import leave_report
 from trainer.config.load import read_own_config
 from trainer.config.run import RunConfig
 from trainer.ending import CONTINUES, KEYBOARD, explain
-from trainer.errors import ConfigError, Interrupted, KeelError, RankLost
+from trainer.errors import ConfigError, Interrupted, KeelError, RankLost, StageFailed
 from trainer.evaluation.report import print_report
 from trainer.pipeline.run import CONFIG, carry_out
 from trainer.terminal import prepare
@@ -42,6 +42,8 @@ def run_in_job(config: RunConfig, run_dir: Path, only: str | None = None) -> int
         return scheduler.requeue(run_dir, error)
     except KeelError as error:
         return explain(error)
+    except OSError as error:  # a disk that is full, a directory that went away
+        return explain(StageFailed(f"{error.filename or 'a file'}: {error.strerror or error}; mend that, and start again."))
     except KeyboardInterrupt:
         print(f"\n{CONTINUES}", file=sys.stderr, flush=True)
         return KEYBOARD

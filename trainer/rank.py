@@ -18,6 +18,7 @@ from trainer.pipeline.chain import stage_named
 from trainer.pipeline.context import StageContext
 from trainer.pipeline.do import do
 from trainer.pipeline.run import CONFIG
+from trainer.pipeline.watchdog import Watchdog
 
 
 def run_stage(run_dir: Path, name: str) -> None:
@@ -28,13 +29,18 @@ def run_stage(run_dir: Path, name: str) -> None:
     config = read_own_config(run_dir / CONFIG)
     stage = DOCTOR_STAGE if name == DOCTOR else stage_named(config, name)
     _prepare_libraries(stage.trains or (stage.distributed and zero_stage(config) == 3))
-    with StageContext.of_this_process(config, run_dir, stage) as context:
+    context = StageContext.of_this_process(config, run_dir, stage)
+    watchdog = Watchdog(context.stage_dir / "errors" / f"rank{context.rank}.json", context.rank, config.survival.hang_timeout)
+    with watchdog, context:
         if stage.distributed:
             preflight(context)
+        watchdog.watch(context.world_size if stage.distributed else 1)
         do(context)
 
 
 def _prepare_libraries(deepspeed: bool) -> None:
+    if torch.cuda.device_count() == 1:  # a GPU for this task alone is the first that it sees, whatever its rank
+        os.environ["LOCAL_RANK"] = "0"
     transformers.utils.logging.disable_progress_bar()  # loading and writing shards: seconds, and many bars
     if int(os.environ["RANK"]) != 0 or not sys.stderr.isatty():
         datasets.disable_progress_bars()

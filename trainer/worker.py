@@ -14,6 +14,7 @@ import time
 import traceback
 import warnings
 from pathlib import Path
+from typing import Any
 
 from trainer.errors import Interrupted, KeelError
 from trainer.stopping import Terminated, stop_request
@@ -28,6 +29,8 @@ def _prepare_process(run_dir: Path, stage: str) -> None:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     sys.stdout.reconfigure(line_buffering=True, errors="replace")  # type: ignore[union-attr]  # a job's log is up to date
+    if not sys.stderr.isatty():
+        sys.stderr = _Lines(sys.stderr)  # type: ignore[assignment]
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     warnings.filterwarnings("ignore", category=FutureWarning)
@@ -39,6 +42,19 @@ def _prepare_process(run_dir: Path, stage: str) -> None:
         os.environ["TQDM_DISABLE"] = "1"
     if sys.platform == "linux":  # do not outlive the launcher, however it dies
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1 = PR_SET_PDEATHSIG
+
+
+class _Lines:
+    """A log: what would be drawn anew in a terminal is a line of its own there."""
+
+    def __init__(self, stream: Any):
+        self._stream = stream
+
+    def write(self, text: str) -> Any:
+        return self._stream.write(text.replace("\r", "\n"))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _as_known(stage: str, error: BaseException) -> BaseException:

@@ -41,7 +41,7 @@ class LocalLauncher(LauncherSection):
         if codes:
             raise reason_of(run_dir, stage, size, codes)
 
-    def wants_gpus(self) -> bool | None:
+    def wants_gpus(self, stage: str | None = None) -> bool | None:
         return True if self.gpu is not None else None
 
 

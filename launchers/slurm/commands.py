@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -114,6 +115,14 @@ def time_limit(partition: str | None) -> str | None:
         if partition is not None or fields.get("Default") == "YES":
             limit = fields.get("MaxTime", "UNLIMITED")
             return None if limit in ("UNLIMITED", "INFINITE") else limit
+    return None
+
+
+def longest_array() -> int | None:
+    """How many elements a job array may have; None where Slurm does not say."""
+    with suppress(StageFailed):
+        if found := re.search(r"^MaxArraySize\s*=\s*(\d+)", slurm(["scontrol", "show", "config"]), re.MULTILINE):
+            return int(found.group(1)) or None
     return None
 
 

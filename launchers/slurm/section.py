@@ -89,9 +89,14 @@ class SlurmLauncher(LauncherSection):
 
     def size(self, stage: str) -> tuple[int, int]:
         """(nodes, ranks on each) of a distributed stage."""
-        own = self.stages.get(stage, StageSize()) if self.per_stage else StageSize()
-        gpus = self.gpus_per_node if own.gpus_per_node is None else own.gpus_per_node
-        return own.nodes or self.nodes, own.processes_per_node or self.processes_per_node or gpus or 1
+        own = self._own_size(stage)
+        return own.nodes or self.nodes, own.processes_per_node or self.processes_per_node or self._gpus(own) or 1
+
+    def _own_size(self, stage: str | None) -> StageSize:
+        return self.stages.get(stage or "", StageSize()) if self.per_stage else StageSize()
+
+    def _gpus(self, own: StageSize) -> int:
+        return self.gpus_per_node if own.gpus_per_node is None else own.gpus_per_node
 
     def world_size(self, stage: str) -> int:
         nodes, ranks = self.size(stage)
@@ -103,8 +108,8 @@ class SlurmLauncher(LauncherSection):
     def problems(self, config: RunConfig, stages: Sequence[str]) -> list[str]:
         return slurm_problems(self, config.tracking.mode, stages)
 
-    def wants_gpus(self) -> bool | None:
-        return self.gpus_per_node > 0
+    def wants_gpus(self, stage: str | None = None) -> bool | None:
+        return self._gpus(self._own_size(stage)) > 0
 
     def node_name(self) -> str | None:
         return os.environ.get("SLURMD_NODENAME")  # sbatch's --exclude wants that name

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from launchers.jobs import record
-from launchers.slurm.commands import NoAnswer, outside_environment, queued_jobs, show_job, slurm
+from launchers.slurm.commands import NoAnswer, longest_array, outside_environment, queued_jobs, show_job, slurm
 from launchers.slurm.render import render_array, render_jobs
 from trainer.config.bases import Submission
 from trainer.config.run import WITHHELD
@@ -49,7 +49,8 @@ def submit_run(settings: SlurmLauncher, name: str, run_dir: Path, stages: Sequen
 
 
 def submit_array(settings: SlurmLauncher, run_dirs: Sequence[Path], sweep_dir: Path) -> Submission:
-    """Submit runs of one size as a job array; element N is `run_dirs[N]`, whose directory is claimed.
+    """Submit runs of one size as a job array, or as several where one would be longer than Slurm takes; their directories are
+    claimed.
 
     Args:
         sweep_dir: where the script, the list of runs and the logs go.
@@ -60,20 +61,26 @@ def submit_array(settings: SlurmLauncher, run_dirs: Sequence[Path], sweep_dir: P
     """
     if settings.per_stage:
         raise ConfigError("launcher.per_stage: a sweep is one job array, one job per run; set launcher.per_stage=false.")
-    directories = [str(run_dir.absolute()) for run_dir in run_dirs]
-    if broken := [directory for directory in directories if "\n" in directory]:
-        raise ConfigError(f"paths.runs: {broken[0]!r} contains a line break; choose another directory.")
+    if broken := [run_dir for run_dir in run_dirs if "\n" in str(run_dir.absolute())]:
+        raise ConfigError(f"paths.runs: {str(broken[0])!r} contains a line break; choose another directory.")
     sweep_dir.mkdir(parents=True, exist_ok=True)
-    # A pending element of an earlier array still reads that array's list, so each has files of its own.
-    number = 1 + sum(1 for _ in sweep_dir.glob("array-*.tasks"))
-    tasks, script = (sweep_dir.absolute() / f"array-{number}.{kind}" for kind in ("tasks", "sbatch"))
-    tasks.write_text("".join(f"{directory}\n" for directory in directories))
-    write_private(script, render_array(settings, tasks, len(directories), sweep_dir))
-    job = sbatch(settings, script)
-    for index, run_dir in enumerate(run_dirs):
-        record(run_dir, [f"{job}_{index}"], [script])
-    _say_if_never_requeued(job)
-    return Submission([job], [script], [str(sweep_dir.absolute() / f"slurm-{job}_*.log")])
+    most = longest_array() or len(run_dirs)
+    jobs, scripts, elements = [], [], []
+    for first in range(0, len(run_dirs), most):
+        part = run_dirs[first : first + most]
+        # A pending element of an earlier array still reads that array's list, so each has files of its own.
+        number = 1 + sum(1 for _ in sweep_dir.glob("array-*.tasks"))
+        tasks, script = (sweep_dir.absolute() / f"array-{number}.{kind}" for kind in ("tasks", "sbatch"))
+        tasks.write_text("".join(f"{run_dir.absolute()}\n" for run_dir in part))
+        write_private(script, render_array(settings, tasks, len(part), sweep_dir))
+        job = sbatch(settings, script)
+        for index, run_dir in enumerate(part):
+            elements.append(f"{job}_{index}")
+            record(run_dir, [elements[-1]], [script])
+        jobs.append(job)
+        scripts.append(script)
+    _say_if_never_requeued(jobs[0])
+    return Submission(jobs, scripts, [str(sweep_dir.absolute() / f"slurm-{job}_*.log") for job in jobs], elements)
 
 
 def _say_if_never_requeued(job: str) -> None:

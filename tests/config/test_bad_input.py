@@ -535,9 +535,10 @@ def test_a_directory_that_is_no_run_is_refused_and_untouched(on_existing: str, t
     assert [path.name for path in (tmp_path / "r").iterdir()] == ["thesis.tex"]
 
 
-def test_a_run_whose_config_was_cut_short_is_reported_in_words(tmp_path: Path) -> None:
+@pytest.mark.parametrize("left", [b"", b"run: {name: \xff", b"run:\n  name: r\nmodel: {pa"])
+def test_a_run_whose_config_was_cut_short_is_reported_in_words(left: bytes, tmp_path: Path) -> None:
     """What a full disk or a kill during the first second leaves."""
     run_dir = claimed("", tmp_path)
-    (run_dir / CONFIG).write_text("")
+    (run_dir / CONFIG).write_bytes(left)
     with pytest.raises(KeelError, match=re.escape(str(run_dir))):
         claim_directory(in_runs("", tmp_path))

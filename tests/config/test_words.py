@@ -100,3 +100,10 @@ def test_a_terminal_that_lacks_a_character_ends_no_command(locale: dict[str, str
     )
     assert done.returncode == 0, done.stderr.decode()
     assert b"seed=0" in done.stdout
+
+
+def test_a_global_batch_below_the_number_of_ranks_names_the_sizes_that_divide() -> None:
+    with pytest.raises(ConfigError, match=r"can be 128 or 256, or another multiple of 128; 200 divides into 1, 2, 4"):
+        load_config(composed(["experiment=sft", "launcher.processes=128", "trainer.train_batch_size=200"]))
+    with pytest.raises(ConfigError, match=r"can be 128, or another multiple of 128; 32 divides into 1, 2, 4, 8, 16, 32"):
+        load_config(composed(["experiment=sft", "launcher.processes=128", "trainer.train_batch_size=32"]))

@@ -30,6 +30,8 @@ if fault == "versions" and rank == 1:
 if fault == "not shared" and rank == 1:
     place = place / "another-disk"
     place.mkdir()
+if fault == "no gpu" and rank == 1:
+    rendezvous.torch.cuda.is_available = lambda: True
 if fault == "missing":
     preflight.meet = lambda context: rendezvous.meet(context, patience=3.0)
 config = read_config(Path(sys.argv[1]) / "config.yaml")
@@ -51,9 +53,10 @@ except KeelError as error:
 
 def ranks(tmp_path: Path, fault: str, present: int = 2, size: int = 2) -> list[tuple[int, str]]:
     """(exit code, output) of each rank that was started."""
+    launcher = {"name": "local", "processes": size, "gpu": "H100-80GB" if fault == "gpus asked" else None}
     values = {"run": {"name": "x"}, "method": {"name": "sft"}, "model": {"path": "sandbox"}, "data": {"format": "sandbox"}}
     write_config(
-        load_config({**values, "launcher": {"name": "local", "processes": size}, "judge": {"name": "exact"}}),
+        load_config({**values, "launcher": launcher, "judge": {"name": "exact"}}),
         tmp_path / "config.yaml",
     )
     with socket.socket() as probe:
@@ -94,7 +97,7 @@ def test_all_well_is_one_line_on_rank_0_and_leaves_nothing(tmp_path: Path) -> No
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "words"),
-    [("versions", "1.0.0 on rank 1"), ("not shared", "rank 1 (")],
+    [("versions", "1.0.0 on rank 1"), ("not shared", "rank 1 ("), ("no gpu", "rank0 ("), ("gpus asked", "no usable GPU on")],
 )
 def test_a_fault_on_one_rank_stops_all_with_the_same_words(tmp_path: Path, fault: str, words: str) -> None:
     outcomes = ranks(tmp_path, fault)

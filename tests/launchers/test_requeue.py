@@ -137,6 +137,20 @@ def test_a_job_of_which_sbatch_did_not_tell_is_found_in_the_queue(commands: Comm
     assert "sbatch" not in called.read_text()
 
 
+def test_a_sweep_longer_than_an_array_may_be_is_several(commands: Commands, tmp_path: Path) -> None:
+    called = commands(scontrol='echo "MaxArraySize            = 2"', sbatch=f"wc -l < {tmp_path}/called")
+    run_dirs = [tmp_path / f"seed={seed}" for seed in range(5)]
+    for run_dir in run_dirs:
+        run_dir.mkdir()
+    submission = submit.submit_array(slurm_section(), run_dirs, tmp_path / "sweep")
+    assert [line.split()[-1] for line in called.read_text().splitlines() if "sbatch" in line] == [
+        str(tmp_path / "sweep" / f"array-{number}.sbatch") for number in (1, 2, 3)
+    ]
+    assert [submission.job_of(index).split("_")[1] for index in range(5)] == ["0", "1", "0", "1", "0"]
+    assert [jobs.recorded_jobs(run_dir) for run_dir in run_dirs] == [[submission.job_of(index)] for index in range(5)]
+    assert "--array=0-0" in (tmp_path / "sweep" / "array-3.sbatch").read_text()
+
+
 def test_a_colleagues_job_counts_too(commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "this_user", lambda: "ada")
     jobs.record(tmp_path, ["7"], [])

@@ -88,6 +88,19 @@ def test_the_sandbox_fits_on_this_machine_and_its_steps_are_counted(
     assert "unknown" not in shown.split("seconds per step")[0] and "sbatch" not in shown
 
 
+def test_a_presets_shape_is_not_that_of_another_model(somewhere: Path) -> None:
+    with pytest.raises(ConfigError, match=r"405B is not on .* \(model\.shape is that of meta-llama/Llama-3\.1-8B-Instruct\)"):
+        make_plan(config_of(*PAPER, *TRAIN_ONLY, "model.path=meta-llama/Llama-3.1-405B"))
+
+
+def test_a_sweep_is_checked_as_a_whole(somewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["-m", "experiment=sft", "evaluation=none", "seed=0,1", "trainer.max_grad_norm=1,2"]) == 0
+    shown = capsys.readouterr().out
+    assert "4 runs:" in shown and "  seed=1,trainer.max_grad_norm=2" in shown
+    assert main(["-m", "experiment=sft", "evaluation=none", "trainer.max_length=64,x"]) == 2
+    assert "(at trainer.max_length=x)" in capsys.readouterr().err
+
+
 def test_a_hub_model_without_a_shape_says_what_to_give(somewhere: Path) -> None:
     with pytest.raises(ConfigError, match=r"model\.shape: .*config\.json"):
         make_plan(config_of(*PAPER, *TRAIN_ONLY, "model.path=some/model", "model.shape=null"))

@@ -171,6 +171,14 @@ def test_the_newest_is_by_step_and_not_by_name(tmp_path: Path) -> None:
     assert [p.name for p in all_checkpoints(tmp_path)] == ["checkpoint-100", "checkpoint-12", "checkpoint-8"]
 
 
+def test_what_somebody_has_put_beside_them_is_no_checkpoint(tmp_path: Path) -> None:
+    write(tmp_path, 4)
+    for name in ("checkpoint-4-backup", "checkpoint-best", "damaged-checkpoint-9"):
+        (tmp_path / name).mkdir()
+    assert [path.name for path in all_checkpoints(tmp_path)] == ["checkpoint-4"]
+    assert newest_complete(tmp_path)[0] == tmp_path / "checkpoint-4"
+
+
 def test_the_newest_are_kept(tmp_path: Path) -> None:
     for step in (4, 8, 12):
         write(tmp_path, step)

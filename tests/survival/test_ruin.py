@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 from pathlib import Path
 
 import accelerate
@@ -57,10 +56,6 @@ def test_weights_that_are_finite_and_know_nothing_are_ruined(tmp_path: Path, met
 def test_the_way_out_works(tmp_path: Path) -> None:
     with pytest.raises(BadLoss) as ended:
         run_here(tmp_path, *SHORT, "trainer.learning_rate=1e38")
-    watchdogs = [thread for thread in threading.enumerate() if thread.name == "watchdog"]
-    for thread in watchdogs:
-        thread.join(5)
-    assert not any(thread.is_alive() for thread in watchdogs), "it would end this process in ten minutes"
     found = re.search(r"a lower (\S+) and (run.on_existing=resume)", str(ended.value))
     assert found is not None
     rate, again = found.groups()

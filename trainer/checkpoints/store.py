@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from pathlib import Path
 MANIFEST = "checkpoint.json"
 LATEST = "latest"
 WRITING = ".writing-"
+_NAME = re.compile(r"checkpoint-\d+", re.ASCII)
 _READERS = 8  # threads: hashing releases the interpreter lock, and a parallel file system wants several readers
 
 
@@ -78,7 +80,8 @@ def step_of(checkpoint: Path) -> int:
 
 def all_checkpoints(directory: Path) -> list[Path]:
     """Every renamed checkpoint, newest first, whole or damaged."""
-    return sorted((p for p in directory.glob("checkpoint-*") if p.is_dir()), key=step_of, reverse=True)
+    named = (path for path in directory.glob("checkpoint-*") if _NAME.fullmatch(path.name))  # not checkpoint-4-backup
+    return sorted((path for path in named if path.is_dir()), key=step_of, reverse=True)
 
 
 def read_manifest(checkpoint: Path) -> CheckpointManifest | None:

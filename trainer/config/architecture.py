@@ -11,10 +11,12 @@ from trainer.config.sections import ModelSection
 from trainer.config.shipped import SHIPPED
 from trainer.errors import ConfigError
 
+OF = "_name_or_path"  # transformers' own key for whose config it is
+
 
 def shape_fields(model: ModelSection, base_dir: Path) -> tuple[Mapping[str, Any], str] | None:
-    """The fields of the model's transformers config and where they were found; None where it is on a hub, not in
-    its cache here, and `model.shape` is missing.
+    """The fields of the model's transformers config and where they were found; None where it is on a hub, not in its cache,
+    and `model.shape` is missing, or another model's.
 
     Raises:
         ConfigError: its directory holds no config.
@@ -24,7 +26,9 @@ def shape_fields(model: ModelSection, base_dir: Path) -> tuple[Mapping[str, Any]
     assert model.path is not None  # checked when the config was loaded
     if (directory := directory_here(model.path, base_dir, model.revision)) is not None and (directory / "config.json").exists():
         return _read(directory), "the shipped sandbox base" if model.path in SHIPPED else model.path
-    return None if model.shape is None else (model.shape, "model.shape")
+    if model.shape is None or model.shape.get(OF, model.path) != model.path:  # a preset's, and model.path names another model
+        return None
+    return model.shape, "model.shape"
 
 
 def _read(directory: Path) -> Mapping[str, Any]:
@@ -47,7 +51,7 @@ def build(fields: Mapping[str, Any], source: str) -> Any:
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    kept = {k: v for k, v in fields.items() if k not in ("architectures", "dtype", "torch_dtype", "transformers_version")}
+    kept = {k: v for k, v in fields.items() if k not in ("architectures", "dtype", "torch_dtype", "transformers_version", OF)}
     try:
         config = AutoConfig.for_model(kept.pop("model_type"), **kept)
         with torch.device("meta"):

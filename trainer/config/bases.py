@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -230,11 +230,17 @@ class JudgeSection(ABC):
 
 @dataclass(frozen=True)
 class Submission:
-    """Attributes: job_ids and scripts, one per job; logs: what each job writes, an array's with `*` for the index."""
+    """Attributes: job_ids and scripts, one per job; logs: what each job writes, an array's with `*` for the index; elements: of
+    several arrays, the id of each run's job."""
 
     job_ids: list[str]
     scripts: list[Path]
     logs: list[str]
+    elements: list[str] = field(default_factory=list)
+
+    def job_of(self, index: int) -> str:
+        """The id of the job of one run of a sweep."""
+        return self.elements[index] if self.elements else f"{self.job_ids[0]}_{index}"
 
 
 class Scheduler(ABC):
@@ -271,7 +277,7 @@ class Scheduler(ABC):
 
     @abstractmethod
     def submit_array(self, config: RunConfig, run_dirs: Sequence[Path], sweep_dir: Path) -> Submission:
-        """Submit runs of one size as a job array; element N is `run_dirs[N]`, whose directory is claimed.
+        """Submit runs of one size as a job array, or as several where one would be too long; their directories are claimed.
 
         Raises: as `submit`.
         """
@@ -373,8 +379,8 @@ class LauncherSection(ABC):
         """What cannot work. `stages`: the names of all stages of the run."""
         return []
 
-    def wants_gpus(self) -> bool | None:
-        """Whether its processes have GPUs; None where it does not say."""
+    def wants_gpus(self, stage: str | None = None) -> bool | None:
+        """Whether its processes, or those of a stage, have GPUs; None where it does not say."""
         return None
 
     def node_name(self) -> str | None:

@@ -104,7 +104,7 @@ def read_own_config(path: Path) -> RunConfig:
 def _read(path: Path) -> RunConfig:
     try:
         return TypeAdapter(_schema()).validate_python(plain_yaml(path.read_text()))
-    except (OSError, yaml.YAMLError, ValidationError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
         raise ConfigError(f"{path} cannot be read as a run's config: {error}") from error
 
 

@@ -59,7 +59,7 @@ class ModelSection:
     template_date: the day that a chat template is told when it asks for today's (Llama 3.1 and later), so that a run means the
         same tomorrow; the default is those models' own.
     shape: fields of a transformers config, `model_type` among them, as published with a hub model: for `plan`, where
-        the model is not on this machine. Nothing else reads it.
+        the model is not on this machine. Nothing else reads it. Where its `_name_or_path` is not `path`, it is not read.
     """
 
     path: str | None = None
@@ -86,7 +86,8 @@ class SurvivalSection:
     the batch is written to `bad_batches/`. Gradients and weights that are not finite always stop.
     explosion: a loss counts as exploding this many times its own size above the highest running median so far; its size is that
     median, or 1 where that is less; null is never.
-    hang_timeout: seconds without a step, on any rank, after which the run ends and names the rank and where it stood.
+    hang_timeout: seconds without a step, or outside training without any sign of life, on any rank, after which the run ends
+    and names the rank and where it stood.
     checkpoints_of: users besides you whose checkpoints a run may resume from: for those, nothing but torch's restricted
         unpickler stands between what they put there and your account.
     """

@@ -102,7 +102,15 @@ def accumulation_steps(config: RunConfig, training: Training, world_size: int) -
         return int(explicit or 1)
     if total % (micro * world_size):
         fits = [m for m in range(1, total + 1) if total % (m * world_size) == 0]
-        advice = f"per_device_train_batch_size can be {', '.join(map(str, fits))}" if fits else "use fewer processes"
+        advice = f"per_device_train_batch_size can be {', '.join(map(str, fits))}"
+        if not fits:  # it is no multiple of the processes
+            below = total // world_size * world_size
+            sizes = [size for size in (below, below + world_size) if size]
+            fewer = [n for n in range(1, min(total, world_size) + 1) if total % n == 0]
+            advice = (
+                f"train_batch_size can be {' or '.join(map(str, sizes))}, or another multiple of {world_size}; {total} divides "
+                f"into {', '.join(map(str, fewer))} processes"
+            )
         raise ValueError(
             f"train_batch_size={total} does not divide into {world_size} processes x "
             f"per_device_train_batch_size={micro}; {advice}."

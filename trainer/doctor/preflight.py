@@ -77,6 +77,7 @@ def _findings(context: StageContext, facts: list[RankFacts], seen: list[bool], w
         *([checks.wrong_sum(wrong, backend())] if wrong else []),
         checks.world(facts, context.config.launcher.world_size(context.stage.name)),
         checks.versions(facts),
+        checks.devices(facts, bool(context.config.launcher.wants_gpus(context.stage.name))),
         unwritable,
         *([] if unwritable.is_fault else [checks.shared(facts, seen, directory)]),
         checks.space(facts, directory, enough=1),

@@ -9,21 +9,24 @@ import time
 from datetime import timedelta
 from ipaddress import ip_address
 
+import torch
 import torch.distributed as dist
 
-from trainer.errors import StageFailed
+from trainer.errors import ConfigError, StageFailed
 from trainer.pipeline.context import StageContext
 
 PATIENCE = 60.0  # seconds
+_WITH_GPU = "keel/with-gpu"  # in the store: how many ranks have one
 
 
 def meet(context: StageContext, patience: float = PATIENCE) -> float:
     """Join the other ranks. Returns how long that took, in seconds.
 
-    Before the process group is made, which waits for a day and then names nobody, every rank signs a list that rank 0
+    Before the process group is made, which waits for long and then names nobody, every rank signs a list that rank 0
     keeps. The list lives in the same server that the process group then uses, so no second port is needed.
 
     Raises:
+        ConfigError: some ranks have a GPU and some have none.
         StageFailed: not all ranks came; the text says where they should have met and who is missing.
     """
     started = time.monotonic()
@@ -51,11 +54,20 @@ def meet(context: StageContext, patience: float = PATIENCE) -> float:
             "on a network that the nodes share (launcher.network_interface)?"
         ) from error
     names = [f"rank{rank}" for rank in range(context.world_size)]
-    store.set(names[context.rank], platform.node())
+    with_gpu = int(torch.cuda.is_available())
+    store.add(_WITH_GPU, with_gpu)
+    store.set(names[context.rank], f"{with_gpu} {platform.node()}")
     try:
         store.wait(names, timedelta(seconds=patience))
     except (dist.DistNetworkError, dist.DistStoreError) as error:
         raise StageFailed(_who_is_missing(store, names, place, patience)) from error
+    if 0 < store.add(_WITH_GPU, 0) < context.world_size:  # they would wait for each other in two different backends
+        hosts = {name: store.get(name).decode().split() for name in names}
+        without = [f"{name} ({host})" for name, (gpu, host) in hosts.items() if gpu == "0"]
+        raise ConfigError(
+            f"launcher: {', '.join(without)} cannot use a GPU, and the others can; look at nvidia-smi there, or "
+            "keep that node out (launcher.sbatch=[--exclude=NODE])."
+        )
     context.connect()
     return time.monotonic() - started
 
@@ -80,7 +92,7 @@ def _listening(address: str, port: int) -> int | None:
 def _who_is_missing(store: object, names: list[str], place: str, patience: float) -> str:
     assert isinstance(store, dist.Store)
     try:
-        present = {name: store.get(name).decode() for name in names if store.check([name])}
+        present = {name: store.get(name).decode().split()[-1] for name in names if store.check([name])}
     except (dist.DistNetworkError, dist.DistStoreError):
         return f"rendezvous: rank 0 at {place} is gone before all ranks had met; its own log says why."
     missing = [name.removeprefix("rank") for name in names if name not in present]

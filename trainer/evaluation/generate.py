@@ -17,6 +17,7 @@ from trainer.evaluation.kept import Kept
 from trainer.items import Chat
 from trainer.models.template import stop_tokens
 from trainer.pipeline.context import StageContext
+from trainer.pipeline.watchdog import beat
 from trainer.record import fingerprint_of
 
 T = TypeVar("T")
@@ -134,6 +135,7 @@ def complete(
                 logits_processor=LogitsProcessorList([_FiniteLogits()]),
             )
         replies = [_before(row, stops) for row in output[:, width:].tolist()]
+        beat()
         texts = tokenizer.batch_decode(replies, skip_special_tokens=True)
         yield [(index, text.strip()) for index, text in zip(batch, texts, strict=True)]
 

@@ -20,6 +20,9 @@ from trainer.pipeline.meter import Meter
 from trainer.pipeline.places import MODEL_DIR, base_model_path
 
 T = TypeVar("T")
+# Of a collective of the libraries' own, in training or while one rank prepares the data: longer than any of them takes.
+LIMIT = timedelta(minutes=60)
+_control: Any = None  # our own messages between the ranks: over gloo, so that they are the same for ranks with GPUs and without
 
 
 @dataclass(frozen=True)
@@ -63,29 +66,35 @@ class StageContext:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        global _control
         if kind is None and dist.is_initialized():
-            dist.barrier()
+            self.barrier()
             dist.destroy_process_group()
+            _control = None
 
     def connect(self) -> None:
-        """Join the other ranks; DeepSpeed and Accelerate use what is here. Collectives may take long (rank 0 may judge for
-        hours): hung training is the watchdog's business."""
+        """Join the other ranks; DeepSpeed and Accelerate use what is here.
+
+        Our own messages may wait as long as any rank works (rank 0 may judge for hours): their bound is the watchdog's.
+        """
+        global _control
         if self.world_size > 1 and not dist.is_initialized():
             if torch.cuda.is_available():
                 torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
             backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-            dist.init_process_group(backend, timeout=timedelta(days=1))
+            dist.init_process_group(backend, timeout=LIMIT)
+            _control = dist.new_group(backend="gloo", timeout=timedelta(days=1))
 
     def barrier(self) -> None:
         if dist.is_initialized():
-            dist.barrier()
+            dist.barrier(group=_control)
 
     def gather(self, value: T) -> list[T]:
         """The value of every rank, by rank, on every rank."""
         if not dist.is_initialized():
             return [value]
         values: list[Any] = [None] * self.world_size
-        dist.all_gather_object(values, value)
+        dist.all_gather_object(values, value, group=_control)
         return values
 
     def together(self, work: Callable[[], T]) -> T:
@@ -97,7 +106,7 @@ class StageContext:
             except KeelError as error:
                 outcome = [(None, error)]
         if dist.is_initialized():
-            dist.broadcast_object_list(outcome, src=0)
+            dist.broadcast_object_list(outcome, src=0, group=_control)
         result, error_ = outcome[0]
         if error_ is not None:
             raise error_

@@ -147,7 +147,7 @@ def _started_again(config: RunConfig) -> bool:
 def _values_in(path: Path) -> dict[str, Any]:
     try:
         values = plain_yaml(path.read_text())
-    except yaml.YAMLError:
+    except (UnicodeDecodeError, yaml.YAMLError):
         values = None
     if not isinstance(values, dict) or "run" not in values:
         raise ConfigError(f"run.name: {path} is damaged; run.on_existing=overwrite starts that run again.")

@@ -2,7 +2,8 @@
 
 Takes the overrides of `python -m trainer`, starts nothing, needs no GPU and no network. Exit status: 0, also where
 `launcher.gpu` is not set and so nothing can be said about fitting; 2 when the config is wrong or the run cannot fit. Where
-only the evaluation's inputs are missing, the plan is shown as well.
+only the evaluation's inputs are missing, the plan is shown as well. With -m, the runs of a sweep, each checked, and the plan of
+the first.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from trainer.compose import composed
+from trainer.compose import composed, points_of
 from trainer.config.load import load_config
 from trainer.errors import ConfigError, KeelError
 from trainer.kinds import CONFIG
@@ -21,6 +22,7 @@ from trainer.plan.plan import make_plan
 from trainer.plan.report import print_plan
 from trainer.terminal import prepare
 
+_SWEEP = ("-m", "--multirun")
 NOT_PLANNED = ("evaluation.", "judge.", "judge:")  # sections that a plan does not depend on: planned all the same
 
 
@@ -29,10 +31,28 @@ def main(arguments: Sequence[str]) -> int:
         print(__doc__)
         return 0
     try:
+        if any(argument in _SWEEP for argument in arguments):
+            return _plan_sweep([argument for argument in arguments if argument not in _SWEEP])
         return _plan(composed(arguments))
     except KeelError as error:
         _print_problems(error.problems if isinstance(error, ConfigError) else [str(error)], "with this config")
         return error.exit_code
+
+
+def _plan_sweep(arguments: Sequence[str]) -> int:
+    """The runs of a sweep, each checked, and the plan of the first."""
+    points = {name: composed(overrides) for name, overrides in points_of(arguments).items()}
+    affected: dict[str, list[str]] = {}
+    for name, values in points.items():
+        try:
+            load_config(values)
+        except ConfigError as error:
+            for problem in error.problems:
+                affected.setdefault(problem, []).append(name)
+    if affected:
+        raise ConfigError([f"{problem} (at {'; '.join(names[:3])})" for problem, names in affected.items()])
+    print(f"{len(points)} runs:", *(f"  {name}" for name in points), "\nThe plan of the first:", sep="\n", flush=True)
+    return _plan(next(iter(points.values())))
 
 
 def _plan(values: dict[str, Any]) -> int:

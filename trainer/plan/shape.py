@@ -10,7 +10,7 @@ from typing import Any
 
 from peft import get_peft_model
 
-from trainer.config.architecture import build, shape_fields
+from trainer.config.architecture import OF, build, shape_fields
 from trainer.config.lora import lora_config
 from trainer.config.sections import ModelSection
 from trainer.errors import ConfigError
@@ -56,11 +56,15 @@ def shape_of(model: ModelSection) -> Shape:
     found = shape_fields(model, Path.cwd())
     if found is None:
         raise ConfigError(
-            f"model.shape: {model.path} is not on this machine, and `plan` does not ask a hub; give the fields of its "
-            "config.json as model.shape (conf/model/llama31_8b.yaml shows how), or a local copy as model.path."
+            f"model.shape: {model.path} is not on this machine, and `plan` does not ask a hub{_whose(model)}; give the fields "
+            "of its config.json as model.shape (conf/model/llama31_8b.yaml shows how), or a local copy as model.path."
         )
     fields, source = found
     return _measured(model, fields if model.random_init is None else _with_vocabulary(model, fields), source)
+
+
+def _whose(model: ModelSection) -> str:
+    return "" if model.shape is None else f" (model.shape is that of {model.shape[OF]})"
 
 
 def _with_vocabulary(model: ModelSection, fields: Mapping[str, Any]) -> Mapping[str, Any]:

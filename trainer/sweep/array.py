@@ -50,7 +50,7 @@ def submit(scheduler: Scheduler, points: Sequence[Point], journal: Journal, dire
         claim_all(holes)
         submission = scheduler.submit_array(holes[0].config, [point.run_dir for point in holes], directory)
         for index, point in enumerate(holes):
-            job = f"{submission.job_ids[0]}_{index}"
+            job = submission.job_of(index)
             journal.append(point.entry("submitted", job))
             rows[point.name] = Row(point.name, "submitted", point.run_dir, job)
         lines = [*scheduler.follow(submission), f"sweep:     python -m trainer.sweep {journal.path.parent}"]

@@ -40,7 +40,7 @@ class Journal:
             ArtifactError: a line is damaged.
         """
         found: dict[str, Entry] = {}
-        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        lines = self.path.read_text(errors="replace").splitlines() if self.path.exists() else []
         for number, line in enumerate(lines, start=1):
             try:
                 entry = Entry(**json.loads(line))

@@ -34,6 +34,7 @@ from trainer.tracking.tracker import Tracker
 from trainer.training.callbacks.metrics import MetricsCallback
 from trainer.training.callbacks.progress import ProgressBarCallback
 from trainer.training.callbacks.saving import CheckpointsCallback, writing_directory
+from trainer.training.callbacks.signs_of_life import SignsOfLifeCallback
 from trainer.training.callbacks.start_line import StartLineCallback
 from trainer.training.callbacks.stop_together import StopTogetherCallback
 from trainer.training.examples import vouch_for_examples
@@ -41,7 +42,6 @@ from trainer.training.loss_guard import LossGuard
 from trainer.training.ruin import RuinCallback
 from trainer.training.save import save_trained
 from trainer.training.validation import Validation
-from trainer.training.watchdog import WatchdogCallback
 
 
 def training_arguments(context: StageContext, **defaults: Any) -> Any:
@@ -126,11 +126,8 @@ def train(context: StageContext, trainer: Any, tokenizer: Any, save: Callable[[]
         guard.attach(trainer)
         bar = ProgressBarCallback(context.stage.name)
         _add_callbacks(context, trainer, tracker, stop, start, guard, bar)
-        report = context.stage_dir / "errors" / f"rank{context.rank}.json"
-        watchdog = WatchdogCallback(report, context.rank, context.config.survival.hang_timeout)
-        trainer.add_callback(watchdog)
         restricting = restricted(deepspeed=context.config.deepspeed is not None)
-        with stop_request.deferred(), restricting, closing(watchdog), closing(bar):
+        with stop_request.deferred(), restricting, closing(bar):
             metrics = _train(trainer, start)
         if stop.stopped_at is None:
             outputs = save()
@@ -185,6 +182,7 @@ def _add_callbacks(
     trainer.add_callback(CheckpointsCallback(context, start.attempt, keep))
     if start.universal:
         trainer.add_callback(_SeparateStepCounts())
+    trainer.add_callback(SignsOfLifeCallback())
 
 
 class _SeparateStepCounts(TrainerCallback):

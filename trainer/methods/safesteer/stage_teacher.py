@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
 from trainer.errors import ArtifactError, ConfigError
 from trainer.evaluation.generate import complete
 from trainer.items import Message
@@ -99,6 +101,7 @@ def _export(context: StageContext, teacher: Teacher, tokenizer: Any, path: str) 
     key = "method.export_teacher"
     if teacher.vector is None or teacher.layer is None:
         raise ConfigError(f"{key}: a teacher by system prompt is the base itself; remove this key.")
+    unset_hf_deepspeed_config()  # under ZeRO-3 it would load as shards, and wait for the other ranks, which are done
     model = load_model(context.config.model, path)
     if not bake(model, teacher.layer, teacher.vector):
         name = type(model).__name__
