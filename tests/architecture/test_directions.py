@@ -46,7 +46,7 @@ BY_METHOD = {"trainer.methods.safegene": {"trainer.methods.dsa"}}  # its gene ma
 # What knows the kinds, and the commands: nothing below imports them.
 TOP = (
     "trainer.kinds", "trainer.keys", "trainer.doctor", "trainer.rank", "trainer.worker", "trainer.job",
-    "trainer.plan", "trainer.sweep", "trainer.chat", "trainer.gene", "hydra_plugins.keel", "trainer.__main__",
+    "trainer.plan", "trainer.fetch", "trainer.sweep", "trainer.chat", "trainer.gene", "hydra_plugins.keel", "trainer.__main__",
 )  # fmt: skip
 
 

@@ -13,8 +13,8 @@ from trainer.errors import ConfigError
 
 
 def shape_fields(model: ModelSection, base_dir: Path) -> tuple[Mapping[str, Any], str] | None:
-    """The fields of the model's transformers config and where they were found; None where it is on a hub and `model.shape` is
-    missing.
+    """The fields of the model's transformers config and where they were found; None where it is on a hub alone, without
+    `model.shape`.
 
     Raises:
         ConfigError: its directory holds no config.
@@ -22,7 +22,7 @@ def shape_fields(model: ModelSection, base_dir: Path) -> tuple[Mapping[str, Any]
     if model.random_init is not None:
         return model.random_init, "model.random_init"
     assert model.path is not None  # checked when the config was loaded
-    if (directory := model_directory(model.path, base_dir)) is not None:
+    if (directory := model_directory(model.path, base_dir, model.revision)) is not None:
         return _read(directory), "the shipped sandbox base" if model.path in SHIPPED else model.path
     return None if model.shape is None else (model.shape, "model.shape")
 

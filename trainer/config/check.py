@@ -74,7 +74,7 @@ def _model_problems(config: RunConfig, base_dir: Path) -> list[str]:
         if model.tokenizer is None:
             problems.append("model.tokenizer: fresh weights come without one; give a tokenizer directory or hub name.")
     if model.path is not None:
-        problems += model_problems("model.path", model.path, base_dir)
+        problems += model_problems("model.path", model.path, base_dir, model.revision)
     if model.revision is not None and (model.path is None or not on_hub(model.path)):
         problems.append("model.revision: only models of the hub have revisions; remove it, or give a hub name as model.path.")
     if model.tokenizer is not None:

@@ -22,7 +22,7 @@ def _published(model: ModelSection, base_dir: Path) -> Mapping[str, Any]:
     if model.path is None:
         return {}
     try:
-        fields = json.loads(Path(model_place(model.path, base_dir), "config.json").read_text())
+        fields = json.loads(Path(model_place(model.path, base_dir, model.revision), "config.json").read_text())
     except (OSError, ValueError):
         fields = None
     return fields if isinstance(fields, dict) else model.shape or {}

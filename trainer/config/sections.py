@@ -33,9 +33,13 @@ class RunSection:
 
 @section
 class PathsSection:
-    """runs: where run directories live (on a cluster: a file system that all nodes share)."""
+    """runs: where run directories live (on a cluster: a file system that all nodes share).
+    mirror: a folder with copies of what the hub has, which is read before it: `python -m trainer.fetch` fills it, and its
+        index.yaml names copies of your own (docs/fetch.md).
+    """
 
     runs: str = "runs"
+    mirror: str | None = None
 
 
 @section

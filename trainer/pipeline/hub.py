@@ -14,13 +14,14 @@ _TIMEOUT = 10  # s
 
 
 def commit_of(name: str, kind: str) -> str | None:
-    """The commit of `name`, or of `name@revision`: the one in this machine's cache, which is what is loaded without a network,
-    or else the newest of the hub. None where neither is known.
+    """The commit of `name`, `name:subset` or `name@revision`: the one in this machine's cache, which is loaded without a
+    network, or else the newest of the hub. None where neither is known.
 
     Args:
         kind: `model` or `dataset`.
     """
-    repository, _, revision = name.partition("@")
+    named, _, revision = name.partition("@")
+    repository = named.partition(":")[0]  # a subset is in its dataset's repository
     if _COMMIT.fullmatch(revision):
         return revision
     folder = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=repository, repo_type=kind))
