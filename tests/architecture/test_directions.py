@@ -61,7 +61,7 @@ BY_METHOD = {
 # What knows the kinds, and the commands: nothing below imports them.
 TOP = (
     "trainer.kinds", "trainer.keys", "trainer.compare", "trainer.doctor", "trainer.rank", "trainer.worker", "trainer.job",
-    "trainer.plan", "trainer.sweep", "trainer.chat", "trainer.gene", "trainer.reproduce", "trainer.evaluate",
+    "trainer.plan", "trainer.fetch", "trainer.sweep", "trainer.chat", "trainer.gene", "trainer.reproduce", "trainer.evaluate",
     "hydra_plugins.keel", "trainer.__main__",
 )  # fmt: skip
 

@@ -22,7 +22,8 @@ from wandb.cli.cli import cli as wandb
 
 from tests.conftest import ROOT
 from tests.docs import fake_slurm
-from tests.docs.stand_ins import FILES, filled_in
+from tests.docs.stand_ins import BASE, FILES, filled_in
+from tests.fetch.fake_hub import fake_hub
 from tests.sweep.fabricate import finish, run_config
 from tests.tracking.fake_wandb import fake_wandb
 from trainer.__main__ import main as train
@@ -32,6 +33,9 @@ from trainer.config.load import load_config
 from trainer.config.run import RunConfig, to_mapping
 from trainer.doctor.__main__ import main as doctor
 from trainer.evaluate import main as evaluate
+from trainer.fetch.__main__ import config_of as fetch_config
+from trainer.fetch.__main__ import main as fetch
+from trainer.fetch.wanted import wanted
 from trainer.gene import main as gene
 from trainer.keys import main as keys
 from trainer.ledger.__main__ import main as ask_ledger
@@ -164,6 +168,19 @@ def talked(reader: Reader, arguments: list[str]) -> int:
     return chat([*arguments, "--device", "cpu", "--max-new-tokens", "2"])
 
 
+def brought(reader: Reader, arguments: list[str]) -> int:
+    """From a hub that has whatever is asked of it."""
+    with fake_hub() as hub:
+        for one in wanted(fetch_config(arguments)):
+            if one.kind == "models":
+                hub.add_folder(f"models/{one.repository}", BASE)
+            else:
+                hub.add(f"datasets/{one.repository}", {"train.jsonl": b'{"prompt": "say 1", "completion": "1"}\n'})
+        reader.monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        reader.monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        return fetch(arguments)
+
+
 def synced(reader: Reader, arguments: list[str]) -> int:
     with fake_wandb() as server:
         reader.monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
@@ -220,6 +237,7 @@ def by_nobody(name: str) -> Callable[[Reader, list[str]], int]:
 MODULES: dict[str, Callable[[Reader, list[str]], int]] = {
     "trainer": trained,
     "trainer.plan": lambda reader, arguments: plan(arguments),
+    "trainer.fetch": brought,
     "trainer.doctor": lambda reader, arguments: ended_with(lambda: doctor(arguments)),
     "trainer.sweep": lambda reader, arguments: show_sweep(*map(Path, arguments)),
     "trainer.evaluate": evaluated,

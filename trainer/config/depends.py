@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from trainer.config.datasets import dataset_place
 from trainer.config.fields import DEEPSPEED_WITHOUT_EFFECT, WITHOUT_EFFECT
 from trainer.config.models import model_place
-from trainer.config.paths import looks_local
 from trainer.config.run import DATASETS, RunConfig, outside, to_mapping
 from trainer.config.training import SECTIONS
 
@@ -46,7 +45,7 @@ class Depends:
 
     def _place(self, key: str, name: str) -> str:
         if key.startswith(DATASETS):
-            return str(Path(name).expanduser()) if looks_local(name) else name
-        if key == "model.path" and self.config.model.revision is not None:
-            return f"{name}@{self.config.model.revision}"
-        return model_place(name)
+            return name if (place := dataset_place(name)) is None else str(place.path)
+        revision = self.config.model.revision if key == "model.path" else None
+        place_of_model = model_place(name, revision=revision)
+        return f"{name}@{revision}" if revision is not None and place_of_model == name else place_of_model

@@ -12,6 +12,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from trainer.config.check import find_problems
+from trainer.config.mirror import use_mirror
 from trainer.config.run import RunConfig, plain_yaml
 from trainer.config.section import KINDS, OneOf
 from trainer.dotted import resolve
@@ -45,6 +46,10 @@ def load_config(values: Mapping[str, Any], base_dir: Path | None = None) -> RunC
             config = adapter.validate_python(_without(values, [_place(e["loc"]).keys for e in error.errors()]))
         except ValidationError:
             raise ConfigError(problems) from None
+    try:
+        use_mirror(config.paths.mirror)
+    except ConfigError as error:
+        problems += error.problems
     if problems := [*problems, *_misread(values, config), *find_problems(config, base_dir or Path.cwd())]:
         raise ConfigError(problems)
     return config
@@ -98,7 +103,9 @@ def read_own_config(path: Path) -> RunConfig:
     """
     if path.exists() and (why := why_foreign(path)):
         raise ConfigError(f"{path}: {why}, and a run does what its config says; start the run yourself (python -m trainer).")
-    return _read(path)
+    config = _read(path)
+    use_mirror(config.paths.mirror)
+    return config
 
 
 def _read(path: Path) -> RunConfig:

@@ -1,4 +1,4 @@
-"""Where a model is that a config names: with this package, in another, in a GGUF, in a directory, or on a hub."""
+"""Where a model is that a config names: in this package or another, in a GGUF, in a directory, in the mirror, or on a hub."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from trainer.config.gguf import SUFFIX, Gguf
 from trainer.config.hub import cached
+from trainer.config.mirror import INDEX, mirrored
 from trainer.config.packaged import PACKAGED
 from trainer.config.paths import adapter_problem, looks_local, missing_path
 from trainer.config.shipped import SHIPPED
@@ -14,35 +15,41 @@ from trainer.errors import ConfigError
 _SECONDS = 5.0  # for the hub to answer
 
 
-def model_place(name: str, base_dir: Path = Path()) -> str:
+def model_place(name: str, base_dir: Path = Path(), revision: str | None = None) -> str:
     """A model, or a tokenizer, as transformers takes it: its directory on this machine, or its name on the hub. What is in a
     GGUF or a package is made into such a directory first.
 
     Raises:
         ConfigError: a GGUF cannot be.
     """
-    directory = model_directory(name, base_dir)
+    directory = model_directory(name, base_dir, revision)
     if directory is not None:
         return str(directory)
     return PACKAGED[name].hub if name in PACKAGED else name
 
 
-def model_directory(name: str, base_dir: Path = Path()) -> Path | None:
-    """As `model_place`; None for what is on the hub."""
+def model_directory(name: str, base_dir: Path = Path(), revision: str | None = None) -> Path | None:
+    """As `model_place`; None for what is on the hub alone."""
     if name in SHIPPED:
         return SHIPPED[name]
     if name in PACKAGED:
-        gguf = PACKAGED[name].gguf(name)
-        return None if gguf is None else gguf.converted()
-    if on_hub(name):
+        if (gguf := PACKAGED[name].gguf(name)) is not None:
+            return gguf.converted()
+        name = PACKAGED[name].hub
+    if not on_hub(name):
+        path = base_dir / Path(name).expanduser()
+    elif (copy := mirrored("models", name, revision)) is not None:
+        path = copy.path
+    else:
         return None
-    path = base_dir / Path(name).expanduser()
     return Gguf(path.stem, (path,)).converted() if path.suffix.lower() == SUFFIX and path.is_file() else path
 
 
 def directory_here(name: str, base_dir: Path = Path(), revision: str | None = None) -> Path | None:
-    """The directory of a model that is on this machine, in the cache of the hub too; None where it is not."""
-    directory = cached(name, revision=revision) if on_hub(name) else model_directory(name, base_dir)
+    """As `model_directory`, and what is in this machine's cache of the hub; None where neither is there."""
+    directory = model_directory(name, base_dir, revision)
+    if directory is None:
+        directory = cached(PACKAGED[name].hub if name in PACKAGED else name, revision=revision)
     return directory if directory is not None and directory.is_dir() else None
 
 
@@ -55,8 +62,13 @@ def model_problems(key: str, name: str, base_dir: Path, revision: str | None = N
     """What is wrong with a key that names a model; of one on the hub that is not in its cache nothing is known."""
     problems = place_problems(key, name, base_dir)
     if not problems and (directory := directory_here(name, base_dir, revision)) is not None:
-        problems += adapter_problem(key, name, directory)
-    return problems
+        problems = adapter_problem(key, name, directory)
+    if problems:
+        return problems
+    copy = mirrored("models", name, revision) if on_hub(name) else None
+    if copy is None or copy.path.is_file() or any(copy.path.glob("*.safetensors")):
+        return []
+    return [f"{key}: the copy of {name} in the mirror, {copy.path}, holds no weights; python -m trainer.fetch brings them."]
 
 
 def place_problems(key: str, name: str, base_dir: Path) -> list[str]:
@@ -67,10 +79,12 @@ def place_problems(key: str, name: str, base_dir: Path) -> list[str]:
         place = model_place(name, base_dir)
     except ConfigError as error:
         return [f"{key}: {problem}" for problem in error.problems]
+    if Path(place).is_dir() or (name in PACKAGED and _answers(place)):
+        return []
+    if on_hub(name):
+        return [] if place == name else [f"{key}: {name} is {place} in the mirror, and that does not exist; mend its {INDEX}."]
     if name not in PACKAGED:
         return missing_path(key, name, base_dir)
-    if Path(place).is_dir() or _answers(place):
-        return []
     return [f"{key}: {name} is not on this machine; {PACKAGED[name].how}, or have the hub's {place} in this machine's cache."]
 
 

@@ -12,14 +12,22 @@ from trainer.errors import DataError
 _MOST = 1 << 20  # bytes of a card
 
 
-def splits_on_card(folder: Path) -> dict[str, list[str]]:
+def splits_on_card(folder: Path, name: str | None = None) -> dict[str, list[str]]:
     """Split -> the patterns of its files, as the key `configs` of the hub names them; empty where the card names none.
+
+    Args:
+        name: of the subset that is meant; None is the one marked as the default, or all of them.
 
     Raises:
         DataError: two subsets have a split of the same name.
     """
     found: dict[str, list[str]] = {}
-    for subset in _subsets(folder / "README.md"):
+    subsets = _subsets(folder / "README.md")
+    if name is None:
+        wanted = [subset for subset in subsets if subset.get("default") is True] or subsets
+    else:
+        wanted = [subset for subset in subsets if subset.get("config_name") == name]
+    for subset in wanted:
         for split, patterns in _splits(subset.get("data_files")).items():
             if split in found:
                 raise DataError(

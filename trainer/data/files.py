@@ -24,12 +24,13 @@ def located(rows: Iterable[Row], source: str) -> list[Located]:
     return [(f"{source}: row {number}", row) for number, row in enumerate(rows, start=1)]
 
 
-def read_rows(path: Path, split: str | None = None) -> list[Located]:
+def read_rows(path: Path, split: str | None = None, subset: str | None = None) -> list[Located]:
     """Rows of a data file (also .gz), or of a split in a directory: its data files in the order of their names, or what
     `save_to_disk` wrote.
 
     Args:
         split: as of `folders.data_files`, several joined by `+` as on the hub; a file is read whole.
+        subset: as of `folders.data_files`.
 
     Raises:
         DataError: nothing is there, a file is empty or not what its name says, a row is not an object or holds what is no
@@ -37,7 +38,7 @@ def read_rows(path: Path, split: str | None = None) -> list[Located]:
     """
     rows: list[Located] = []
     try:
-        files = _files(path, split)
+        files = _files(path, split, subset)
     except (OSError, ValueError, LookupError) as error:
         if isinstance(error, DataError):
             raise
@@ -56,12 +57,12 @@ def read_rows(path: Path, split: str | None = None) -> list[Located]:
     return rows
 
 
-def _files(path: Path, split: str | None) -> list[Path]:
+def _files(path: Path, split: str | None, subset: str | None) -> list[Path]:
     if not path.exists():
         raise DataError(f"{path}: does not exist.")
     files = [path]
     if path.is_dir() and kind_of(path) != SAVED:
-        files = [file for name in (split.split("+") if split else [None]) for file in data_files(path, name)]
+        files = [file for name in (split.split("+") if split else [None]) for file in data_files(path, name, subset)]
     if not kind_of(files[0]):
         raise DataError(f"{path}: no data file here; accepted: {', '.join(KINDS)} (and .gz of them).")
     if empty := [file for file in files if file.stat().st_size == 0]:

@@ -36,7 +36,7 @@ class _Part:
     group: str
 
 
-def data_files(folder: Path, split: str | None) -> list[Path]:
+def data_files(folder: Path, split: str | None, subset: str | None = None) -> list[Path]:
     """The data files below a folder that make up a split, in the order of their names.
 
     A file's split is the name of a folder around it (`train/0.jsonl`) or its own (`train.jsonl`, `harmless_val.json`,
@@ -46,19 +46,24 @@ def data_files(folder: Path, split: str | None) -> list[Path]:
 
     Args:
         split: the full name, or train, validation or test where one split only is of that kind; None: there must be just one.
+        subset: which of the datasets that the README.md names, or a folder of that name; None: there is one, or one that is
+            marked as the default.
 
     Raises:
-        DataError: there is no data, the split is not there or could be several, or some of it is there twice.
+        DataError: there is no data, the subset is not there, the split is not there or could be several, or some of it is
+            there twice.
         ValueError: `dataset_dict.json` is damaged.
     """
     if (saved := folder / "dataset_dict.json").is_file():
         return [folder / _chosen(folder, json.loads(saved.read_text())["splits"], split, unnamed=False)]
     files = _files_in(folder)
-    on_card = {name: _matching(files, patterns) for name, patterns in splits_on_card(folder).items()}
+    on_card = {name: _matching(files, patterns) for name, patterns in splits_on_card(folder, subset).items()}
     if here := {name: found for name, found in on_card.items() if found}:
         paths = here[_chosen(folder, list(here), split, unnamed=False)]
         _check_complete(folder, paths)
         return [folder / path for path in paths]
+    if subset is not None:
+        return data_files(_folder_of(folder, subset), split)
     parts = [_part(path, split) for path in files]
     if named := list(dict.fromkeys(part.split for part in parts if part.split is not None)):
         chosen = _chosen(folder, named, split, unnamed=any(part.split is None for part in parts))
@@ -69,6 +74,17 @@ def data_files(folder: Path, split: str | None) -> list[Path]:
         raise DataError(f"{folder}: holds several datasets, in {', '.join(groups)}; give the path of one of these folders.")
     _check_complete(folder, [part.path for part in parts])
     return [folder / part.path for part in parts]
+
+
+def _folder_of(folder: Path, subset: str) -> Path:
+    """
+    Raises:
+        DataError: there is none of that name.
+    """
+    for below in (folder / subset, folder / "data" / subset):
+        if below.is_dir():
+            return below
+    raise DataError(f"{folder}: holds no dataset {subset}, neither as a folder nor on its README.md; give the name of one.")
 
 
 def _matching(files: Sequence[Path], patterns: Sequence[str]) -> list[Path]:

@@ -1,11 +1,10 @@
-"""Rows of a dataset, wherever it is: a file, a directory of files, or a dataset of the hub."""
+"""Rows of a dataset, wherever it is: a file, a directory of files, the mirror, or the hub."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from trainer.config.paths import looks_local
+from trainer.config.datasets import dataset_place
 from trainer.data.files import Located, checked, read_rows
 from trainer.data.folders import all_splits, split_name
 from trainer.data.readers import SAVED, kind_of
@@ -19,7 +18,12 @@ def read_source(source: str, split: str | None) -> list[Located]:
     Raises:
         DataError: nothing can be read there.
     """
-    return read_rows(Path(source).expanduser(), split) if looks_local(source) else hub_rows(source, split)
+    place = dataset_place(source)
+    if place is None:
+        return hub_rows(source, split)
+    if place.split is not None and split not in (None, place.split):
+        raise DataError(f"{source}: its copy in the mirror, {place.path}, is the split {place.split}, not {split}.")
+    return read_rows(place.path, split, place.subset)
 
 
 def read_splits(source: str) -> dict[str, list[Located]]:
@@ -29,11 +33,12 @@ def read_splits(source: str) -> dict[str, list[Located]]:
     Raises:
         DataError: nothing can be read there.
     """
-    if not looks_local(source):
+    place = dataset_place(source)
+    if place is None:
         return _hub_splits(source)
-    path = Path(source).expanduser()
+    path = place.path
     if not path.is_dir() or kind_of(path) == SAVED:
-        return {split_name(path): read_rows(path)}
+        return {place.split or split_name(path): read_rows(path)}
     try:
         files = all_splits(path)
     except (ValueError, LookupError) as error:
@@ -77,6 +82,6 @@ def _located(dataset: Any, name: str) -> list[Located]:
 
 def _not_had(name: str, error: Exception) -> DataError:
     return DataError(
-        f"{name}: the hub dataset cannot be had: {error}. Without a network, download it first and give the path of its "
-        "directory."
+        f"{name}: the hub dataset cannot be had: {error}. Without a network, bring it into a mirror first (python -m "
+        "trainer.fetch, paths.mirror), or give the path of a copy."
     )

@@ -220,7 +220,7 @@ def caches(missing: dict[str, list[str]], wanted: Sequence[str], offline: bool) 
     return Finding(
         "model and data",
         f"{text} (and the nodes are offline)",
-        "download them where there is a network (hf download NAME) with the HF_HOME that the nodes use, or give local paths",
+        "bring them into a mirror where there is a network (python -m trainer.fetch, paths.mirror), or give local paths",
     )
 
 

@@ -9,6 +9,7 @@ from huggingface_hub import snapshot_download, try_to_load_from_cache
 from huggingface_hub.constants import HF_HUB_OFFLINE
 from huggingface_hub.errors import LocalEntryNotFoundError
 
+from trainer.config.datasets import dataset_place
 from trainer.config.models import model_place
 from trainer.config.paths import looks_local
 from trainer.config.run import DATASETS, RunConfig, outside
@@ -18,13 +19,20 @@ from trainer.config.shipped import SHIPPED
 def wanted(config: RunConfig) -> dict[str, str]:
     """config key -> path or hub name of what the run reads from outside; what ships with the package is left out."""
     named = {key: name for key, name in outside(config).items() if name not in SHIPPED}
-    return {key: name if key.startswith(DATASETS) else model_place(name) for key, name in named.items()}
+    return {key: _placed(config, key, name) for key, name in named.items()}
 
 
 def missing(config: RunConfig) -> list[str]:
     """`key: name` of everything wanted that is neither at its path nor in this node's Hugging Face caches."""
     revisions = {"model.path": config.model.revision}
     return [f"{key}: {name}" for key, name in wanted(config).items() if not _is_present(key, name, revisions.get(key))]
+
+
+def _placed(config: RunConfig, key: str, name: str) -> str:
+    if not key.startswith(DATASETS):
+        return model_place(name, revision=config.model.revision if key == "model.path" else None)
+    place = dataset_place(name)
+    return name if place is None else str(place.path)
 
 
 def offline() -> bool:

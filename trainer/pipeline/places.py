@@ -11,7 +11,7 @@ from trainer.config.models import model_place
 from trainer.config.run import RunConfig
 from trainer.errors import ConfigError
 
-_NOT_LOADED = ["*.bin", "*.pt", "*.pth", "*.gguf", "*.h5", "*.msgpack", "original/*"]  # weights are read as safetensors only
+NOT_LOADED = ["*.bin", "*.pt", "*.pth", "*.gguf", "*.h5", "*.msgpack", "original/*"]  # weights are read as safetensors only
 RESULTS = "results.json"  # of the whole run; there as long as no stage has begun anew
 REPORT, PICTURE = "report.html", "safety.png"  # beside them, and made of them
 RESPONSES = "responses.jsonl"  # in an evaluation's directory: one line per response of every model
@@ -37,13 +37,13 @@ def base_model_path(config: RunConfig, run_dir: Path) -> str:
     if config.model.random_init is not None:
         return str(run_dir / "base" / MODEL_DIR)
     assert config.model.path is not None  # checked when the config was loaded
-    if config.model.revision is not None:
-        return _snapshot(config.model.path, config.model.revision)
-    return model_place(config.model.path)
+    name, revision = config.model.path, config.model.revision
+    place = model_place(name, revision=revision)
+    return _snapshot(name, revision) if revision is not None and place == name else place
 
 
 def _snapshot(name: str, revision: str) -> str:
     try:
-        return snapshot_download(name, revision=revision, ignore_patterns=_NOT_LOADED)
+        return snapshot_download(name, revision=revision, ignore_patterns=NOT_LOADED)
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise ConfigError(f"model.revision: {name} at {revision} is not in the cache and cannot be had: {error}") from error

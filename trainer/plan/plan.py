@@ -7,6 +7,7 @@ from pathlib import Path
 
 from trainer.config.run import RunConfig
 from trainer.config.stage import Training
+from trainer.doctor.present import missing
 from trainer.errors import ConfigError
 from trainer.pipeline.run import run_directory
 from trainer.plan.devices import DEVICES, Device, usable
@@ -32,7 +33,8 @@ class StagePlan:
 @dataclass(frozen=True)
 class Plan:
     """device: what `launcher.gpu` names; None where it names nothing, and then nothing is said about fitting.
-    base_bytes: of models that are written without training: a base of fresh weights, an exported teacher."""
+    base_bytes: of models that are written without training: a base of fresh weights, an exported teacher.
+    lacking: `key: name` of what the run reads and this machine does not have."""
 
     config: RunConfig
     run_dir: Path
@@ -42,6 +44,7 @@ class Plan:
     disk_path: Path
     disk_free: int
     base_bytes: float
+    lacking: list[str]
 
     @property
     def disk_needed(self) -> float:
@@ -88,4 +91,4 @@ def make_plan(config: RunConfig) -> Plan:
     path, free = free_space(run_dir)
     untrained = (config.model.random_init is not None) + config.method.written_models()
     base = stages[0].disk.model * untrained
-    return Plan(config, run_dir, shape, stages, device, path, free, base)
+    return Plan(config, run_dir, shape, stages, device, path, free, base, missing(config))

@@ -36,6 +36,7 @@ def print_plan(plan: Plan) -> None:
         _memory(plan, stage, console)
     _schedule(plan, shown, console)
     _disk(plan, shown, console)
+    _lacking(plan, console)
     _verdict(plan, console)
 
 
@@ -196,6 +197,13 @@ def _disk(plan: Plan, stages: Sequence[StagePlan], console: Console) -> None:
     verdict = "[green]enough[/green]" if plan.disk_needed <= plan.disk_free else "[red]not enough[/red]"
     needed, free = f"{plan.disk_needed / GIB:.2f} GiB in all", f"{plan.disk_free / GIB:.2f} GiB free"
     console.print(f"{needed}, {free} at {escape(str(plan.disk_path))}: {verdict}.")
+
+
+def _lacking(plan: Plan, console: Console) -> None:
+    """What a run on this machine would miss, or download."""
+    if plan.lacking:
+        what = ", ".join(escape(one) for one in plan.lacking)
+        console.print(f"\n[bold]Not on this machine[/bold]  {what}; python -m trainer.fetch brings it to paths.mirror.")
 
 
 def _verdict(plan: Plan, console: Console) -> None:

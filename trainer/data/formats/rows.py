@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from trainer.config.bases import DataSection
-from trainer.config.paths import looks_local, missing_path
+from trainer.config.datasets import dataset_place
+from trainer.config.paths import missing_path
 from trainer.config.section import section
 from trainer.data.check import unreadable
 from trainer.data.files import Located, sample
@@ -121,7 +122,8 @@ class RowFiles(RowData):
 
     @property
     def is_here(self) -> bool:
-        return self.path is not None and looks_local(self.path) and Path(self.path).expanduser().exists()
+        place = None if self.path is None else dataset_place(self.path)
+        return place is not None and place.path.exists()
 
     def problems(self, key: str, config: RunConfig, base_dir: Path) -> list[str]:
         if self.path is None:
