@@ -42,6 +42,7 @@ def config_of(*overrides: str) -> RunConfig:
 @pytest.fixture
 def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     return tmp_path
 
 
@@ -60,6 +61,7 @@ def test_the_papers_run_on_two_nodes_without_weights_data_or_a_hub(somewhere: Pa
     assert code == 2 and "evaluation.path:" in shown.err and "judge.path:" in shown.err  # it could not start as it is
     assert "8,030,261,248 parameters" in shown.out
     assert shown.out.count("32 = 1 x 2 x 16") == 2
+    assert "Not on this machine" in shown.out and "model.path: meta-llama/Llama-3.1-8B-Instruct" in shown.out
     values = composed([*PAPER, *TRAIN_ONLY])
     (script,) = scripts_of(load_config(values), Path("runs/paper-cosalign").absolute()).values()
     assert script.rstrip() in shown.out

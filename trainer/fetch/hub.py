@@ -181,4 +181,5 @@ def _reason(wanted: Wanted, error: Exception) -> str:
         return f"the hub has no revision {wanted.revision} of it"
     if isinstance(error, RepositoryNotFoundError):
         return f"the hub has no {wanted.kind.removesuffix('s')} of this name, or not for you (hf auth login)"
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no answer'}"
+    said = str(error).splitlines()[0] if str(error) else "no answer"
+    return f"nothing comes from the hub ({type(error).__name__}: {said}); this needs a node with a network"
