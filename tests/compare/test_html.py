@@ -98,6 +98,19 @@ def test_the_columns_of_responses_are_the_responses() -> None:
         assert {packed["judges"][judge]: reply for judge, reply in packed["replies"][index]} == one.replies
 
 
+def test_what_all_runs_of_a_row_answered_is_there_once() -> None:
+    given = comparison(settings=2, seeds=2)
+    base = [one for one in given.responses if one.row == "base"]
+    other = given.runs[1].key
+    again = replace(given, responses=[*given.responses, *(replace(one, run=other) for one in base)])
+    assert responses(again) == responses(given)
+    first = replace(base[0], run=other, response="something else")
+    differ = replace(given, responses=[*given.responses, first, *(replace(one, run=other) for one in base[1:])])
+    packed = responses(differ)
+    assert len(packed["text"]) == len(given.responses) + len(base)
+    assert {f"base · {given.runs[0].key}", f"base · {other}"} <= set(packed["models"]) and "base" not in packed["models"]
+
+
 def test_what_was_not_measured_and_left_out_is_noted() -> None:
     given = comparison(settings=2)
     cells = [replace(cell, missing=["set one"]) if cell.metric == "safety/asr" else cell for cell in given.cells]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from trainer.compare.comparison import Cell, Comparison, Contrast, Interval, Metric, Pareto, Prompt, Row
+from trainer.compare.comparison import Cell, Comparison, Contrast, Interval, Metric, Pareto, Prompt, Response, Row
 
 # Outcome -> what colour it has, the sign for it, whether the response is folded away. What is not here is `unsure`.
 _VERDICTS = {
@@ -44,9 +44,8 @@ def overview(comparison: Comparison) -> dict[str, Any]:
 
 def responses(comparison: Comparison) -> dict[str, Any]:
     """Every prompt, and every response as columns; `item`, `model`, `verdict` and `risk` are indices into the lists beside."""
-    several = {row.key for row in comparison.rows if len(row.runs) > 1}
     models, verdicts, risks, judges = _Numbered(), _Numbered(), _Numbered(), _Numbered()
-    every = comparison.responses
+    every, several = _without_repeats(comparison.responses)
     return {
         "items": [_item(prompt) for prompt in comparison.prompts],
         "item": [one.prompt for one in every],
@@ -61,6 +60,18 @@ def responses(comparison: Comparison) -> dict[str, Any]:
         "risks": list(risks),
         "judges": list(judges),
     }
+
+
+def _without_repeats(every: Sequence[Response]) -> tuple[list[Response], set[str]]:
+    """The responses to show, and the rows whose runs answered differently. Where all runs of a row gave the same, as those that
+    measured the base did, one of them is enough."""
+    first: dict[tuple[str, int], Response] = {}
+    several = set()
+    for one in every:
+        known = first.setdefault((one.row, one.prompt), one)
+        if (known.response, known.outcome, known.replies) != (one.response, one.outcome, one.replies):
+            several.add(one.row)
+    return [one for one in every if one.row in several or first[one.row, one.prompt] is one], several
 
 
 class _Numbered(dict[Any, int]):

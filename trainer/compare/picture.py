@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from trainer.compare.comparison import Cell, Comparison, Metric, Pareto, Point
 
 _MARKERS = "os^DPvX*"
-_ARROW = {"up": " ↑", "down": " ↓"}
+_SAID = {"up": " ↑", "down": " ↓, axis turned"}
 _GREY = "#9aa1ab"
 
 
@@ -60,7 +60,10 @@ def _bar(cell: Cell) -> list[list[float]] | None:
 
 
 def _name(axes: Axes, across: Metric, up: Metric) -> None:
-    x, y = (metric.title + _ARROW.get(metric.direction, "") for metric in (across, up))
+    """What is better is up and right, whatever is measured."""
+    x, y = (metric.title + _SAID.get(metric.direction, "") for metric in (across, up))
     axes.set(title="safety and what it cost (95% intervals)", xlabel=x, ylabel=y)
     axes.margins(0.1)
+    axes.xaxis.set_inverted(across.direction == "down")
+    axes.yaxis.set_inverted(up.direction == "down")
     axes.grid(alpha=0.25)

@@ -48,7 +48,8 @@ function widened(values, share) {
   return [low - margin, high + margin];
 }
 
-/** An empty plot of a width: its <svg>, the scales x and y (value -> pixel) and the rectangle that they span. */
+/** An empty plot of a width: its <svg>, the scales x and y (value -> pixel) and the rectangle that they span.
+ * x, y: [value at the left or bottom, value at the right or top]; log: whether y is logarithmic. */
 function frame(width, height, { x, y, log, titles, label }) {
   const box = { left: 58, right: width - 14, top: 12, bottom: height - 46 };
   const across = ([low, high], from, to) => (value) => from + ((to - from) * (value - low)) / (high - low);
@@ -56,11 +57,12 @@ function frame(width, height, { x, y, log, titles, label }) {
   const plain = log ? across(y.map(Math.log10), box.bottom, box.top) : across(y, box.bottom, box.top);
   const scale = { x: steps, y: log ? (value) => plain(Math.log10(value)) : plain };
   const node = svg("svg", { class: "plot", width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label });
-  for (const value of ticks(...x, Math.max(2, Math.floor(width / 110)))) {
+  const range = ([from, to]) => [Math.min(from, to), Math.max(from, to)];
+  for (const value of ticks(...range(x), Math.max(2, Math.floor(width / 110)))) {
     node.append(svg("line", { class: "grid", x1: scale.x(value), x2: scale.x(value), y1: box.top, y2: box.bottom }),
       svg("text", { x: scale.x(value), y: box.bottom + 16, "text-anchor": "middle" }, tickText(value)));
   }
-  for (const value of log ? logTicks(...y) : ticks(...y, Math.max(3, Math.floor(height / 60)))) {
+  for (const value of log ? logTicks(...y) : ticks(...range(y), Math.max(3, Math.floor(height / 60)))) {
     node.append(svg("line", { class: "grid", x1: box.left, x2: box.right, y1: scale.y(value), y2: scale.y(value) }),
       svg("text", { x: box.left - 7, y: scale.y(value) + 4, "text-anchor": "end" }, tickText(value)));
   }
@@ -109,7 +111,9 @@ function paretoPlot(overview, plot) {
   const groups = [...new Set(plot.points.map((point) => overview.models[point.model].group))];
   const hidden = new Set();
   const place = html("div", { class: "figure" });
-  const name = (axis) => `${axis.title}${ARROW[axis.direction] || ""}`;
+  const isTurned = (axis) => axis.direction === "down"; // so that up and right are better, whatever is measured
+  const turned = (axis, [low, high]) => (isTurned(axis) ? [high, low] : [low, high]);
+  const name = (axis) => `${axis.title}${ARROW[axis.direction] || ""}${isTurned(axis) ? ", axis turned" : ""}`;
 
   function draw(width) {
     const points = plot.points.filter((point) => !hidden.has(overview.models[point.model].group));
@@ -117,7 +121,7 @@ function paretoPlot(overview, plot) {
     if (!points.length) return place.replaceChildren(html("p", { class: "empty" }, "every group is switched off"));
     const height = Math.min(480, Math.max(300, width * 0.6));
     const { node, scale, box } = frame(width, height, {
-      x: widened(ends("x"), 0.07), y: widened(ends("y"), 0.09), titles: [name(plot.x), name(plot.y)],
+      x: turned(plot.x, widened(ends("x"), 0.07)), y: turned(plot.y, widened(ends("y"), 0.09)), titles: [name(plot.x), name(plot.y)],
       label: `${points.length} models by ${plot.x.title} and ${plot.y.title}; the table of metrics has the same numbers`,
     });
     const at = (point) => [scale.x(point.x[0]), scale.y(point.y[0])];

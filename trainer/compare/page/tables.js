@@ -83,7 +83,9 @@ function metricTable(overview, all) {
     if (!found.length) return [];
     const ends = found.flatMap(([value, low, high]) => [low ?? value, high ?? value]);
     const range = [Math.min(...ends), Math.max(...ends)];
-    const best = metric.direction && (metric.direction === "up" ? Math.max : Math.min)(...found.map(([value]) => value));
+    const values = found.map(([value]) => value);
+    const isOne = metric.direction && new Set(values).size > 1; // where all are alike none is best
+    const best = isOne ? (metric.direction === "up" ? Math.max : Math.min)(...values) : null;
     return [{
       title: metric.title + (ARROW[metric.direction] || ""),
       note: [metric.name, metric.note].filter(Boolean).join(": "),
