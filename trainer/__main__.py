@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins.keel import KeelLauncher, OptunaSweeper
 from launchers.jobs import refuse_twice
+from trainer.compare.of_run import leave_report
 from trainer.compose import lenient, plain_values
 from trainer.ending import CONTINUES, KEYBOARD, explain
 from trainer.errors import ConfigError, KeelError
@@ -51,7 +52,9 @@ def _start(composed: DictConfig) -> int:
     config = load_config(plain_values(composed))
     scheduler = config.launcher.scheduler
     if scheduler is None:
-        print_report(config, carry_out(config))
+        run_dir = carry_out(config)
+        print_report(config, run_dir)
+        leave_report(run_dir)
         return 0
     if scheduler.inside():
         return run_in_job(config, claim_directory(config))

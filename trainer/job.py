@@ -9,6 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from trainer.compare.of_run import leave_report
 from trainer.config.load import read_own_config
 from trainer.config.run import RunConfig
 from trainer.ending import CONTINUES, KEYBOARD, explain
@@ -30,6 +31,7 @@ def run_in_job(config: RunConfig, run_dir: Path, only: str | None = None) -> int
         carry_out(config, run_dir, only)
         if only is None:
             print_report(config, run_dir)
+        leave_report(run_dir)
         return 0
     except Interrupted as error:
         explain(error)

@@ -52,9 +52,9 @@ SHARED_METHODS = {"trainer.methods.pairs", "trainer.methods.dpo", "trainer.metho
 BY_METHOD = {"trainer.methods.safegene": {"trainer.methods.dsa"}}  # its gene may be gated by a guardrail
 # What knows the kinds, and the commands: nothing below imports them.
 TOP = (
-    "trainer.kinds", "trainer.keys", "trainer.doctor", "trainer.rank", "trainer.worker", "trainer.job",
-    "trainer.plan", "trainer.sweep", "trainer.chat", "trainer.gene", "trainer.compare",
-    "hydra_plugins.keel", "trainer.__main__", "trainer.reproduce",
+    "trainer.kinds", "trainer.keys", "trainer.compare", "trainer.doctor", "trainer.rank", "trainer.worker", "trainer.job",
+    "trainer.plan", "trainer.sweep", "trainer.chat", "trainer.gene", "hydra_plugins.keel", "trainer.__main__",
+    "trainer.reproduce",
 )  # fmt: skip
 
 

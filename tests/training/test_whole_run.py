@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,14 @@ def test_the_results_file_has_every_label_and_metric(finished: tuple[Path, str])
             assert low <= metric["value"] <= high, (label, name)
         assert f"{label} " in output
     assert found["models"]["base"]["capability"] == found["models"]["ica"]["capability"]  # the same weights, asked the same
+
+
+def test_the_run_ends_with_a_page_and_a_picture(finished: tuple[Path, str]) -> None:
+    run_dir, output = finished
+    assert output.rstrip().endswith("picture: runs/whole/safety.png   report: runs/whole/report.html")
+    assert (run_dir / "safety.png").read_bytes().startswith(b"\x89PNG")
+    page = (run_dir / "report.html").read_text()
+    assert "cosalign/sft_dpo" in page and "CoSA-Score" in page
 
 
 def test_every_judged_response_is_kept(finished: tuple[Path, str]) -> None:
@@ -170,3 +179,8 @@ def test_resume_redoes_only_what_the_change_touches(finished: tuple[Path, str]) 
     assert output.count("kept") == 3
     assert (run_dir / "sft" / MANIFEST).read_text() == sft
     assert results(run_dir)["models"]["sft"]["capability"]["n"] == 7
+    carried = re.search(r'id="overview">(.*?)</script>', (run_dir / "report.html").read_text())
+    assert carried is not None
+    page = json.loads(carried[1])
+    place = [metric["name"] for metric in page["metrics"]].index("capability/accuracy")
+    assert [row[place]["of"][3] for row in page["values"]] == [7] * 5

@@ -13,6 +13,7 @@ from trainer.errors import ConfigError
 
 _NOT_LOADED = ["*.bin", "*.pt", "*.pth", "*.gguf", "*.h5", "*.msgpack", "original/*"]  # weights are read as safetensors only
 RESULTS = "results.json"  # of the whole run; there as long as no stage has begun anew
+REPORT, PICTURE = "report.html", "safety.png"  # beside them, and made of them
 RESPONSES = "responses.jsonl"  # in an evaluation's directory: one line per response of every model
 METRICS_FILE = "metrics.jsonl"  # in a stage directory: one line each time it logged something, `STEP` among the values
 STEP = "step"  # W&B renumbers its own steps when a resumed stage repeats some; charts use this

@@ -15,7 +15,7 @@ from trainer.config.zero import zero_stage
 from trainer.errors import ArtifactError, ConfigError
 from trainer.pipeline.chain import chain
 from trainer.pipeline.manifest import Manifest, damaged_outputs, read_manifest
-from trainer.pipeline.places import RESULTS
+from trainer.pipeline.places import PICTURE, REPORT, RESULTS
 from trainer.pipeline.work import TICKET, inputs_of
 from trainer.record import fingerprint_of, write_json
 from trainer.suggest import did_you_mean
@@ -173,7 +173,8 @@ def _start(config: RunConfig, run_dir: Path, stage: Stage, fingerprint: str, inp
     if stage_dir.exists() and not (ticket.exists() and fingerprint in ticket.read_text()):
         shutil.rmtree(stage_dir)
     stage_dir.mkdir(parents=True, exist_ok=True)
-    (run_dir / RESULTS).unlink(missing_ok=True)  # they were of something else
+    for name in (RESULTS, REPORT, PICTURE):
+        (run_dir / name).unlink(missing_ok=True)  # they were of something else
     write_json(ticket, value)
     if stage.trains:
         world_size = config.launcher.world_size(stage.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from trainer.compare.of_run import leave_report
 from trainer.ending import explain
 from trainer.errors import Interrupted, KeelError, StageFailed
 from trainer.pipeline.run import carry_out
@@ -43,6 +44,7 @@ def run_here(points: Sequence[Point], journal: Journal, report: bool) -> dict[st
             try:
                 carry_out(point.config, point.run_dir)
                 record(point, "done")
+                leave_report(point.run_dir)
             except (Interrupted, KeyboardInterrupt):
                 record(point, "interrupted")
                 raise
