@@ -12,7 +12,7 @@ import pytest
 
 from tests.compare.fabricated import comparison
 from trainer.compare import html
-from trainer.compare.comparison import Comparison, Response
+from trainer.compare.comparison import Comparison, Pareto, Point, Response
 
 Open = Callable[..., Any]
 HOSTILE = (
@@ -243,6 +243,19 @@ def test_a_point_tells_its_numbers_to_pointer_and_keyboard(opened: Open) -> None
         shown.page.keyboard.press("Escape")
         assert not tooltip.is_visible()
         shown.page.mouse.move(1, 1)
+
+
+def test_up_and_right_is_better_whatever_is_measured(opened: Open) -> None:
+    given = comparison(settings=6)
+    values = {(cell.row, cell.metric): cell.value for cell in given.cells}
+    asr = [(row.key, values[row.key, "safety/asr"], values[row.key, "capability/accuracy"]) for row in given.rows]
+    points = [Point(row, y, x, dominated=False, knee=False) for row, y, x in asr]
+    shown = opened(replace(given, paretos=[Pareto("safety/asr", "capability/accuracy", points, 0.5)]))
+    marks = shown.page.locator("#pareto .mark")
+    boxes = {mark.get_attribute("aria-label"): mark.bounding_box() for mark in marks.all()}
+    assert sorted(boxes, key=lambda row: boxes[row]["y"]) == [row for row, y, _ in sorted(asr, key=lambda one: one[1])]
+    assert sorted(boxes, key=lambda row: boxes[row]["x"]) == [row for row, _, x in sorted(asr, key=lambda one: one[2])]
+    assert "attack success ↓, axis turned" in shown.texts("#pareto .axis")
 
 
 def test_a_legend_switches_lines_off_and_on(opened: Open) -> None:

@@ -156,7 +156,7 @@ def _entry(entry: dict[str, Any]) -> dict[str, Any]:
 def _curves(directory: Path) -> Curves:
     """What stages logged; where a step was done twice, the later holds. A line that was cut off is passed over."""
     found: Curves = {}
-    for path in sorted(directory.glob(f"*/{METRICS_FILE}")):
+    for path in sorted(directory.glob(f"*/{METRICS_FILE}"), key=lambda path: path.stat().st_mtime):  # stages in their order
         for line in path.read_text().splitlines():
             try:
                 row = json.loads(line)

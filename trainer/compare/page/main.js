@@ -25,7 +25,7 @@ async function main() {
   document.addEventListener("keydown", (event) => event.key === "Escape" && tooltip.hide());
   const overview = await carried("overview");
   document.getElementById("summary").textContent = overview.summary;
-  if (overview.notes.length) put("notes", "Notes", html("ul", {}, overview.notes.map((note) => html("li", {}, note))));
+  if (overview.notes.length) put("notes", "Notes", notesSection(overview));
   put("provenance", "What is compared", provenanceSection(overview));
   put("metrics", "Metrics", metricsSection(overview));
   if (overview.pareto.length) put("pareto", "Safety and its cost", paretoSection(overview));

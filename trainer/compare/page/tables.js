@@ -1,8 +1,8 @@
-// Tables that are sorted by a click on a heading, and the four of this report.
+// Tables that are sorted by a click on a heading, and the sections that are tables or lists.
 "use strict";
 
 const FIRST_ROWS = 25; // of a long table; a button shows the rest
-const OPEN_RUNS = 6; // a longer table of runs is folded
+const OPEN_ROWS = 6; // longer lists of notes and runs are folded
 const collator = new Intl.Collator("en", { numeric: true });
 
 /** A table of rows, in the order given until a heading is clicked.
@@ -49,6 +49,12 @@ function sortable(caption, columns, rows) {
   return html("div", {}, html("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption }, table), more);
 }
 
+/** What was left out, and what was not measured. */
+function notesSection({ notes }) {
+  const list = html("ul", {}, notes.map((note) => html("li", {}, note)));
+  return notes.length <= OPEN_ROWS ? list : html("details", {}, html("summary", {}, `${notes.length} notes: what is left out or was not measured`), list);
+}
+
 /** What all runs share, and a table of what they do not. */
 function provenanceSection(overview) {
   const alike = overview.provenance.filter(({ values }) => values.every((value) => value === values[0]));
@@ -61,7 +67,7 @@ function provenanceSection(overview) {
   ];
   if (rows.length === 1) return [shared];
   const table = sortable("what the runs are, where they differ", columns, rows);
-  return [shared, html("details", { open: rows.length <= OPEN_RUNS }, html("summary", {}, `the ${rows.length} runs`), table)];
+  return [shared, html("details", { open: rows.length <= OPEN_ROWS }, html("summary", {}, `the ${rows.length} runs`), table)];
 }
 
 const ARROW = { up: " ↑", down: " ↓" };
