@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,10 @@ _PROGRAMS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-
 def browser() -> Iterator[Browser]:
     """Chromium without a window. Skipped where there is none, unless KEEL_REQUIRE_BROWSER=1 asks for a failure instead."""
     program = next(filter(None, map(shutil.which, _PROGRAMS)), None)
-    if program is None:
-        reason = "no browser: apt-get install -y --no-install-recommends chromium-headless-shell"
+    missing = [] if program else ["a browser: apt-get install -y --no-install-recommends chromium-headless-shell"]
+    missing += [] if find_spec("playwright") else ["what drives a browser: pip install -c constraints.txt playwright"]
+    if missing:
+        reason = f"there is not {' and not '.join(missing)}"
         if os.environ.get("KEEL_REQUIRE_BROWSER") == "1":
             pytest.fail(reason)
         pytest.skip(reason)

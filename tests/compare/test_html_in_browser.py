@@ -255,7 +255,7 @@ def test_up_and_right_is_better_whatever_is_measured(opened: Open) -> None:
     boxes = {mark.get_attribute("aria-label"): mark.bounding_box() for mark in marks.all()}
     assert sorted(boxes, key=lambda row: boxes[row]["y"]) == [row for row, y, _ in sorted(asr, key=lambda one: one[1])]
     assert sorted(boxes, key=lambda row: boxes[row]["x"]) == [row for row, _, x in sorted(asr, key=lambda one: one[2])]
-    assert "attack success ↓, axis turned" in shown.texts("#pareto .axis")
+    assert "attack success\u00a0↓, axis turned" in shown.texts("#pareto .axis")
 
 
 def test_a_legend_switches_lines_off_and_on(opened: Open) -> None:

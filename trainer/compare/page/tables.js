@@ -70,7 +70,7 @@ function provenanceSection(overview) {
   return [shared, html("details", { open: rows.length <= OPEN_ROWS }, html("summary", {}, `the ${rows.length} runs`), table)];
 }
 
-const ARROW = { up: " ↑", down: " ↓" };
+const ARROW = { up: "\u00a0↑", down: "\u00a0↓" };
 
 /** One row per model, one column per metric; a mark below each number shows where it lies, and its interval. */
 function metricsSection(overview) {
