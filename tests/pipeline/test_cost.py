@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
+from trainer.config.devices import peak_flops
 from trainer.config.stage import Stage, Training
 from trainer.evaluation.costs import costs_of
 from trainer.pipeline.cost import EARLIER, Cost, earlier, total
@@ -59,13 +61,24 @@ def test_tokens_before_a_restart_count_once(seen: int, monkeypatch: pytest.Monke
     """TRL counts anew after a restart, or goes on where it kept the count in its state."""
     meter, clock = Meter(), iter([0.0, 4.0, 6.0, 6.5])
     monkeypatch.setattr("trainer.training.callbacks.throughput.time.monotonic", lambda: next(clock))
-    throughput = Throughput(meter)
-    throughput.begin(State(10, seen))
+    throughput = Throughput(meter, peak=1000.0)
+    model = torch.nn.Linear(3, 2)
+    model.bias.requires_grad_(False)
+    throughput.begin(State(10, seen), model)
     first = throughput.since(12, {"num_tokens": seen + 100})
     assert (first["throughput/step_seconds"], first["throughput/tokens_per_second"]) == (2.0, 25.0)
+    assert first["throughput/mfu"] == pytest.approx(25.0 * (6 * 6 + 4 * 2) / 1000)
     second = throughput.since(13, {"num_tokens": seen + 130})
     assert second["throughput/tokens_per_second"] == 15.0
     assert throughput.since(13, {"train_runtime": 6.5}) == {} and meter.tokens == 130
+
+
+@pytest.mark.parametrize(
+    ("name", "tflops"),
+    [("NVIDIA H100 80GB HBM3", 989), ("NVIDIA H200", 989), ("NVIDIA A100-SXM4-40GB", 312), ("Tesla T4", None)],
+)
+def test_the_peak_of_a_gpu_is_known_by_its_drivers_name(name: str, tflops: int | None) -> None:
+    assert peak_flops(name) == (None if tflops is None else pytest.approx(tflops * 1e12))
 
 
 def _stages(tmp_path: Path, tokens: int | None) -> list[Stage]:

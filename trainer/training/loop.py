@@ -158,7 +158,7 @@ def _add_callbacks(
     if context.is_main:
         trainer.add_callback(bar)
     trainer.add_callback(StartLineCallback(context))
-    trainer.add_callback(MetricsCallback(tracker, context.meter))
+    trainer.add_callback(MetricsCallback(tracker, context.meter, context.world_size))
     trainer.add_callback(stop)  # before the checkpoints: it asks for one
     trainer.add_callback(RuinCallback(context, trainer, guard))  # before the checkpoints, too: a ruined model is no checkpoint
     trainer.add_callback(CheckpointsCallback(context, start.attempt, keep))
