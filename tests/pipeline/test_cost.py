@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from trainer.compose import composed
 from trainer.config.devices import peak_flops
+from trainer.config.load import load_config
 from trainer.config.stage import Stage, Training
-from trainer.evaluation.costs import costs_of
+from trainer.evaluation.costs import costs_of, sources_of
+from trainer.pipeline.chain import chain
 from trainer.pipeline.cost import EARLIER, Cost, earlier, total
 from trainer.pipeline.manifest import write_manifest
 from trainer.pipeline.meter import Meter
@@ -107,16 +110,38 @@ def _stages(tmp_path: Path, tokens: int | None) -> list[Stage]:
 
 
 @pytest.mark.parametrize(
-    ("weights", "hours", "tokens"), [("sft", 2, 7), ("dpo", 3, 14), ("dpo_other", 3, 14), ("merged", 3, 14)]
+    ("weights", "hours", "tokens"), [(["sft"], 2, 7), (["dpo"], 3, 14), (["dpo_other"], 3, 14), (["dpo", "dpo_other"], 4, 21)]
 )
-def test_a_model_costs_what_the_stages_cost_that_it_comes_from(tmp_path: Path, weights: str, hours: int, tokens: int) -> None:
+def test_a_model_costs_what_the_stages_cost_that_it_comes_from(
+    tmp_path: Path, weights: list[str], hours: int, tokens: int
+) -> None:
     found = costs_of(weights, _stages(tmp_path, 7), tmp_path)
     assert {name: entry["value"] for name, entry in found.items()} == {"cpu_hours": hours, "tokens": tokens, "peak_memory": 1}
-    assert costs_of("base", [], tmp_path) == {}
+    assert costs_of([], [], tmp_path) == {}
 
 
 def test_what_one_stage_has_not_counted_is_not_known(tmp_path: Path) -> None:
     stages = _stages(tmp_path, None)
-    assert set(costs_of("dpo", stages, tmp_path)) == {"cpu_hours", "peak_memory"}
+    assert set(costs_of(["dpo"], stages, tmp_path)) == {"cpu_hours", "peak_memory"}
     (tmp_path / "sft" / "manifest.json").unlink()
-    assert costs_of("dpo", stages, tmp_path) == {}
+    assert costs_of(["dpo"], stages, tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("experiment", "weights", "sources"),
+    [
+        ("cosalign", "dpo", ("dpo",)),
+        ("cosalign", "base", ()),
+        ("dsa", "dsa_targeted", ("guardrail_lst", "dpo_aligner")),
+        ("dsa", "dsa_lambda_0.5", ("dpo_aligner",)),
+        ("dsa", "base", ()),
+        ("safegene", "sort/safegene", ("recalibrate_sort",)),
+        ("safegene", "sort/safelora", ()),  # of several artifacts, which it does not tell apart
+    ],
+)
+def test_a_method_says_which_stages_a_model_is_made_of(experiment: str, weights: str, sources: tuple[str, ...]) -> None:
+    config = load_config(composed([f"experiment={experiment}"]))
+    stages = chain(config)
+    assert sources_of(config, weights, stages) == sources
+    mean = sources_of(config, "mean/safegene", stages)
+    assert set(mean) <= {stage.name for stage in stages} and bool(mean) == (experiment == "safegene")

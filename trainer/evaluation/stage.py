@@ -15,7 +15,7 @@ from trainer.config.run import RunConfig, to_mapping
 from trainer.cosa.score import cosa_value, keeps_to_config
 from trainer.dotted import resolve
 from trainer.errors import StageFailed
-from trainer.evaluation.costs import costs_of
+from trainer.evaluation.costs import costs_of, sources_of
 from trainer.evaluation.generate import Task, generate_left, read_generations
 from trainer.evaluation.metrics import Judged, compare
 from trainer.evaluation.roles import roles_of
@@ -79,8 +79,9 @@ def run(context: StageContext) -> list[Path]:
                 tracker.image(name, path)
             outputs += pictures.values()
         roles = roles_of(config, list(scores))
-        weights = {row.label: row.weights for row in rows}
-        costs = {label: costs_of(weights.get(label, label), chain(config), context.run_dir) for label in scores}
+        weights, stages = {row.label: row.weights for row in rows}, chain(config)
+        sources = {label: sources_of(config, weights.get(label, label), stages) for label in scores}
+        costs = {label: costs_of(of_model, stages, context.run_dir) for label, of_model in sources.items()}
         results = {
             "run": config.run.name,
             "provenance": _provenance(context),
