@@ -24,8 +24,9 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: setup  ## the main job on the embedded sandbox: CoSAlign SFT then DPO, two ranks, ZeRO-2, and the table
+demo: setup  ## the main job on the embedded sandbox: CoSAlign SFT then DPO, two ranks, ZeRO-2; the table, a picture and a page
 	$(BIN)/python -m trainer experiment=cosalign run.name=demo deepspeed=zero2 launcher.processes=$(PROCESSES)
+	$(BIN)/python -m trainer.compare runs/demo --out runs/demo/report
 
 test: setup  ## the tests, everything real in them
 	$(BIN)/python -m pytest -m 'not slow'

@@ -245,6 +245,7 @@ def test_every_output_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert {row["metric"] for row in rows} == {"safety/asr", "capability/accuracy", "cost/cpu_hours", "cost/tokens"}
     assert [row["value"] for row in rows if row["metric"] == "cost/tokens"] == ["684020.0"] * 2
     assert (tmp_path / "out" / "report.html").stat().st_size > 1000
+    assert (tmp_path / "out" / "safety-asr_capability-accuracy.png").stat().st_size > 1000
     (curve,) = compared(run).curves
     assert (curve.stage, curve.steps, curve.values) == ("sft", [5], [2.0])
 

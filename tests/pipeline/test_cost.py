@@ -5,9 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
+from trainer.compose import composed
+from trainer.config.devices import peak_flops
+from trainer.config.load import load_config
 from trainer.config.stage import Stage, Training
-from trainer.evaluation.costs import costs_of
+from trainer.evaluation.costs import costs_of, sources_of
+from trainer.pipeline.chain import chain
 from trainer.pipeline.cost import EARLIER, Cost, earlier, total
 from trainer.pipeline.manifest import write_manifest
 from trainer.pipeline.meter import Meter
@@ -59,13 +64,24 @@ def test_tokens_before_a_restart_count_once(seen: int, monkeypatch: pytest.Monke
     """TRL counts anew after a restart, or goes on where it kept the count in its state."""
     meter, clock = Meter(), iter([0.0, 4.0, 6.0, 6.5])
     monkeypatch.setattr("trainer.training.callbacks.throughput.time.monotonic", lambda: next(clock))
-    throughput = Throughput(meter)
-    throughput.begin(State(10, seen))
+    throughput = Throughput(meter, peak=1000.0)
+    model = torch.nn.Linear(3, 2)
+    model.bias.requires_grad_(False)
+    throughput.begin(State(10, seen), model)
     first = throughput.since(12, {"num_tokens": seen + 100})
     assert (first["throughput/step_seconds"], first["throughput/tokens_per_second"]) == (2.0, 25.0)
+    assert first["throughput/mfu"] == pytest.approx(25.0 * (6 * 6 + 4 * 2) / 1000)
     second = throughput.since(13, {"num_tokens": seen + 130})
     assert second["throughput/tokens_per_second"] == 15.0
     assert throughput.since(13, {"train_runtime": 6.5}) == {} and meter.tokens == 130
+
+
+@pytest.mark.parametrize(
+    ("name", "tflops"),
+    [("NVIDIA H100 80GB HBM3", 989), ("NVIDIA H200", 989), ("NVIDIA A100-SXM4-40GB", 312), ("Tesla T4", None)],
+)
+def test_the_peak_of_a_gpu_is_known_by_its_drivers_name(name: str, tflops: int | None) -> None:
+    assert peak_flops(name) == (None if tflops is None else pytest.approx(tflops * 1e12))
 
 
 def _stages(tmp_path: Path, tokens: int | None) -> list[Stage]:
@@ -94,16 +110,38 @@ def _stages(tmp_path: Path, tokens: int | None) -> list[Stage]:
 
 
 @pytest.mark.parametrize(
-    ("weights", "hours", "tokens"), [("sft", 2, 7), ("dpo", 3, 14), ("dpo_other", 3, 14), ("merged", 3, 14)]
+    ("weights", "hours", "tokens"), [(["sft"], 2, 7), (["dpo"], 3, 14), (["dpo_other"], 3, 14), (["dpo", "dpo_other"], 4, 21)]
 )
-def test_a_model_costs_what_the_stages_cost_that_it_comes_from(tmp_path: Path, weights: str, hours: int, tokens: int) -> None:
+def test_a_model_costs_what_the_stages_cost_that_it_comes_from(
+    tmp_path: Path, weights: list[str], hours: int, tokens: int
+) -> None:
     found = costs_of(weights, _stages(tmp_path, 7), tmp_path)
     assert {name: entry["value"] for name, entry in found.items()} == {"cpu_hours": hours, "tokens": tokens, "peak_memory": 1}
-    assert costs_of("base", [], tmp_path) == {}
+    assert costs_of([], [], tmp_path) == {}
 
 
 def test_what_one_stage_has_not_counted_is_not_known(tmp_path: Path) -> None:
     stages = _stages(tmp_path, None)
-    assert set(costs_of("dpo", stages, tmp_path)) == {"cpu_hours", "peak_memory"}
+    assert set(costs_of(["dpo"], stages, tmp_path)) == {"cpu_hours", "peak_memory"}
     (tmp_path / "sft" / "manifest.json").unlink()
-    assert costs_of("dpo", stages, tmp_path) == {}
+    assert costs_of(["dpo"], stages, tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("experiment", "weights", "sources"),
+    [
+        ("cosalign", "dpo", ("dpo",)),
+        ("cosalign", "base", ()),
+        ("dsa", "dsa_targeted", ("guardrail_lst", "dpo_aligner")),
+        ("dsa", "dsa_lambda_0.5", ("dpo_aligner",)),
+        ("dsa", "base", ()),
+        ("safegene", "sort/safegene", ("recalibrate_sort",)),
+        ("safegene", "sort/safelora", ()),  # of several artifacts, which it does not tell apart
+    ],
+)
+def test_a_method_says_which_stages_a_model_is_made_of(experiment: str, weights: str, sources: tuple[str, ...]) -> None:
+    config = load_config(composed([f"experiment={experiment}"]))
+    stages = chain(config)
+    assert sources_of(config, weights, stages) == sources
+    mean = sources_of(config, "mean/safegene", stages)
+    assert set(mean) <= {stage.name for stage in stages} and bool(mean) == (experiment == "safegene")

@@ -13,6 +13,7 @@ from tests.conftest import losses
 from tests.launchers.slurm_config import scripts_of
 from tests.warm.client import warm_keel
 from trainer.compose import composed
+from trainer.config.devices import DEVICES, FRAGMENTATION, GIB, Device, usable
 from trainer.config.load import load_config
 from trainer.config.run import RunConfig, to_mapping
 from trainer.config.sections import Gpu
@@ -20,7 +21,6 @@ from trainer.config.training import accumulation_steps
 from trainer.errors import ConfigError
 from trainer.plan.__main__ import main
 from trainer.plan.advice import smallest_change
-from trainer.plan.devices import DEVICES, FRAGMENTATION, GIB, Device, usable
 from trainer.plan.differences import differences
 from trainer.plan.disk import disk_of
 from trainer.plan.layout import layout_of

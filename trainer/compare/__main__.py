@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trainer.compare.build import compare
+from trainer.compare.comparison import Comparison
 from trainer.compare.html import write_html
 from trainer.compare.latex import write_latex
 from trainer.compare.markdown import write_markdown
 from trainer.compare.online import read_online
+from trainer.compare.picture import draw_pareto
 from trainer.compare.spreadsheet import write_csv
 from trainer.compare.terminal import print_comparison
 from trainer.ending import explain
@@ -59,21 +61,33 @@ def sources_of(given: argparse.Namespace) -> tuple[list[Source], dict[str, str]]
     return sources, left_out
 
 
+def write_all(comparison: Comparison, out: Path) -> list[Path]:
+    """Every file of a report, and a picture of each Pareto front; returns their paths.
+
+    Raises:
+        OSError: one cannot be written.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    for name, write in WRITERS.items():
+        write(comparison, out / name)
+    fronts = {out / (f"{one.safety}_{one.capability}".replace("/", "-") + ".png"): one for one in comparison.paretos}
+    for path, front in fronts.items():
+        draw_pareto(comparison, front, path)
+    return [*(out / name for name in WRITERS), *fronts]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     try:
         comparison = compare(*sources_of(given))
         print_comparison(comparison)
-        if given.out is not None:
-            given.out.mkdir(parents=True, exist_ok=True)
-            for name, write in WRITERS.items():
-                write(comparison, given.out / name)
+        written = [] if given.out is None else write_all(comparison, given.out)
     except KeelError as error:
         return explain(error)
     except OSError as error:
         return explain(ConfigError(f"--out: {given.out} cannot be written: {error}"))
-    if given.out is not None:
-        print(f"written: {', '.join(str(given.out / name) for name in WRITERS)}")
+    if written:
+        print(f"written: {', '.join(map(str, written))}")
     return 0
 
 

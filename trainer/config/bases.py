@@ -68,6 +68,11 @@ class MethodSection(ABC):
         variants = {contender.label for contender in self.contenders(config) if contender.variant}
         return next((label for label in reversed(labels) if label not in variants), None)
 
+    def comes_from(self, config: RunConfig, weights: str) -> tuple[str, ...]:
+        """The stages that a contender's weights come from, or those of a model that is a mean of several, where they are no
+        stage's own; none where that is not known."""
+        return ()
+
     def reference(self) -> str:
         """The model in its results that shows what its own has gained and paid."""
         return BASE.label

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from trainer.config.run import RunConfig
 from trainer.config.stage import Stage
 from trainer.evaluation.metrics import Metrics
 from trainer.pipeline.cost import Cost, total
@@ -13,17 +14,15 @@ from trainer.pipeline.manifest import read_manifest
 MEASURED = ("gpu_hours", "cpu_hours", "tokens", "peak_memory", "energy")
 
 
-def costs_of(weights: str, stages: Sequence[Stage], run_dir: Path) -> Metrics:
-    """The costs of a model as metrics without an interval: of the stage that it comes from and all before it; of one that comes
-    from no stage, as the method makes it of several, of all that are no variants. What one of them has not counted is left out.
+def costs_of(sources: Iterable[str], stages: Sequence[Stage], run_dir: Path) -> Metrics:
+    """The costs of a model as metrics without an interval: of the stages that it comes from and of all before them. What one of
+    them has not counted is left out.
 
     Args:
-        weights: as `Contender.weights`. The base costs nothing.
+        sources: names of stages; none for the base, and where they are not known.
         stages: the run's, in order.
     """
-    if weights == "base":
-        return {}
-    chosen = _before(weights, stages)
+    chosen = _before(sources, stages)
     costs = {}
     for stage in chosen:
         manifest = read_manifest(run_dir / stage.name)
@@ -39,12 +38,13 @@ def costs_of(weights: str, stages: Sequence[Stage], run_dir: Path) -> Metrics:
     return {name: {"value": float(value), "ci95": None, "n": 1} for name, value in counted.items() if value is not None}
 
 
-def _before(weights: str, stages: Sequence[Stage]) -> list[Stage]:
-    """The stage of this name with all that it needs, or all that are no variants."""
-    evaluated = [stage for stage in stages if stage.compared and stage.name != "evaluate"]
-    wanted = {weights}
-    if weights not in {stage.name for stage in evaluated}:
-        wanted = {stage.name for stage in evaluated if stage.training is None or not stage.training.variant}
+def sources_of(config: RunConfig, weights: str, stages: Sequence[Stage]) -> tuple[str, ...]:
+    """The stages that a contender's weights come from."""
+    return (weights,) if weights in {stage.name for stage in stages} else config.method.comes_from(config, weights)
+
+
+def _before(sources: Iterable[str], stages: Sequence[Stage]) -> list[Stage]:
+    wanted = set(sources)
     for stage in reversed(stages):
         if stage.name in wanted:
             wanted |= set(stage.after)

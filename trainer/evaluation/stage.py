@@ -17,7 +17,7 @@ from trainer.cosa.score import cosa_value, keeps_to_config
 from trainer.dotted import resolve
 from trainer.errors import StageFailed
 from trainer.evaluation.agreement import agreements
-from trainer.evaluation.costs import costs_of
+from trainer.evaluation.costs import costs_of, sources_of
 from trainer.evaluation.generate import answers_to, by_model, key_of
 from trainer.evaluation.judging import Answer, Readings, other_verdicts, readings, refuse_the_unjudged
 from trainer.evaluation.kept import identity_of, inputs_of_stage, kept_of
@@ -90,8 +90,9 @@ def run(context: StageContext) -> list[Path]:
                 tracker.image(name, path)
             outputs += pictures.values()
         roles = roles_of(config, list(scores))
-        weights = {contender.label: contender.weights for contender in contenders(config)}
-        costs = {label: costs_of(weights.get(label, label), chain(config), context.run_dir) for label in scores}
+        weights, stages = {contender.label: contender.weights for contender in contenders(config)}, chain(config)
+        sources = {label: sources_of(config, weights.get(label, label), stages) for label in scores}
+        costs = {label: costs_of(of_model, stages, context.run_dir) for label, of_model in sources.items()}
         results = {
             "run": config.run.name,
             "provenance": _provenance(context),

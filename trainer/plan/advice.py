@@ -10,13 +10,13 @@ from typing import Any
 
 import yaml
 
+from trainer.config.devices import Device, usable
 from trainer.config.load import load_config
 from trainer.config.run import RunConfig, to_mapping
 from trainer.config.stage import Training
 from trainer.config.training import GLOBAL_BATCH, accumulation_steps, micro_batch_size, stage_fields
 from trainer.config.zero import zero_stage
 from trainer.errors import ConfigError
-from trainer.plan.devices import Device, usable
 from trainer.plan.layout import layout_of
 from trainer.plan.memory import estimate
 from trainer.plan.shape import Shape, shape_of

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainer.config.devices import DEVICES, Device, usable
 from trainer.config.run import RunConfig
 from trainer.config.stage import Training
 from trainer.doctor.present import missing
 from trainer.errors import ConfigError
 from trainer.pipeline.run import run_directory
-from trainer.plan.devices import DEVICES, Device, usable
 from trainer.plan.disk import Disk, disk_of, free_space
 from trainer.plan.layout import layout_of
 from trainer.plan.memory import Layout, Memory, estimate

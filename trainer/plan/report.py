@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from trainer.config.devices import CONTEXT, DEVICES, FRAGMENTATION, GIB, usable
 from trainer.config.training import stage_fields
 from trainer.pipeline.chain import chain
 from trainer.plan.advice import smallest_change
-from trainer.plan.devices import CONTEXT, DEVICES, FRAGMENTATION, GIB, usable
 from trainer.plan.differences import differences
 from trainer.plan.disk import WRITE_RATE
 from trainer.plan.layout import UNLIMITED_LENGTH

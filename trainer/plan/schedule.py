@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from trainer.config.devices import Device
 from trainer.config.run import RunConfig
 from trainer.config.stage import Training
 from trainer.config.training import accumulation_steps, stage_fields
-from trainer.plan.devices import Device
 from trainer.plan.layout import field
 from trainer.plan.memory import Layout
 from trainer.plan.shape import Shape

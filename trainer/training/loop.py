@@ -170,7 +170,7 @@ def _add_callbacks(
 ) -> None:  # fmt: skip
     keep = checkpoints_kept(context.config, context.training)
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(MetricsCallback(tracker, context.meter))
+    trainer.add_callback(MetricsCallback(tracker, context.meter, context.world_size))
     if context.training.validation:
         trainer.add_callback(Validation(context, trainer))
     trainer.add_callback(_StopWhereNothingIsLeft())  # before those that prepare for steps

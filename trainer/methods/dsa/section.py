@@ -31,6 +31,7 @@ from trainer.methods.dsa.names import (
     dpo_stage,
     guardrail_stage,
     strength_label,
+    strength_of,
 )
 from trainer.methods.pairs.check import dpo_problems
 from trainer.methods.pairs.lengths import cuts, max_prompt_tokens
@@ -255,6 +256,12 @@ class DsaMethod(MethodSection):
             work = f"{_PACKAGE}.stage_align:run" if aligns else f"{_PACKAGE}.stage_dpo:run"
             stages.append(Stage(one.stage, work, before, trained, model, training=one))
         return stages
+
+    def comes_from(self, config: RunConfig, weights: str) -> tuple[str, ...]:
+        guardrail = () if self.targeted is None else (guardrail_stage(self.targeted.guardrail),)
+        if weights in (GUARDRAIL_ONLY, TARGETED):
+            return guardrail if weights == GUARDRAIL_ONLY else (*guardrail, ALIGNER_STAGE)
+        return (ALIGNER_STAGE,) if strength_of(weights) else ()
 
     def contenders(self, config: RunConfig) -> list[Contender]:
         found = [BASE, *(Contender(f"{name}_dpo", dpo_stage(name)) for name in self.dpo_baselines)]

@@ -261,6 +261,17 @@ class SafeGeneMethod(MethodSection):
     def own(self, config: RunConfig, labels: Sequence[str]) -> str | None:
         return own if (own := names.label(names.MEAN, names.OWN)) in labels else super().own(config, labels)
 
+    def comes_from(self, config: RunConfig, weights: str) -> tuple[str, ...]:
+        of_task, _, row = weights.partition("/")
+        tasks = self.tasks(config) if of_task == names.MEAN else [of_task]
+        made = {
+            names.NONE: names.task_stage, names.OWN: names.recalibrate_stage, names.GATED: names.recalibrate_stage,
+            "salora": names.salora_stage, "safety_tuning": names.tuned_stage,
+        }  # fmt: skip
+        if row in made:
+            return tuple(made[row](task) for task in tasks)
+        return tuple(names.recalibrate_stage(task, row) for task in tasks) if row in names.RECALIBRATED else ()
+
     def reference(self) -> str:
         return names.label(names.MEAN, names.NONE)
 

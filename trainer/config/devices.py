@@ -31,6 +31,11 @@ CONTEXT = 1.5 * GIB  # CUDA's context, its loaded kernels, NCCL's buffers: assum
 FRAGMENTATION = 0.06  # of the memory that the allocator holds and cannot give out: assumed
 
 
+def peak_flops(name: str) -> float | None:
+    """FLOP/s of one GPU by the name that its driver gives it, `NVIDIA H100 80GB HBM3`; None of one that is not above."""
+    return next((device.tflops * 1e12 for key, device in DEVICES.items() if key.partition("-")[0] in name), None)
+
+
 def usable(device: Device) -> float:
     """Bytes that tensors can take."""
     return (device.memory * GIB - CONTEXT) * (1 - FRAGMENTATION)
