@@ -155,7 +155,7 @@ class Cluster:
     def node_state(self, node: str) -> str:
         return self._quietly("sinfo", "--noheader", "--partition=main", f"--nodes={node}", "--format=%T")
 
-    def run(self, *command: str, cwd: Path | None = None, seconds: float = 60, code: int = 0) -> str:
+    def run(self, *command: str, cwd: Path | None = None, seconds: float = 180, code: int = 0) -> str:
         """Run a command in this cluster's environment; returns what it printed, and fails on another exit code."""
         done = subprocess.run(
             command, cwd=cwd, env=self.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds

@@ -9,6 +9,7 @@ from tests.conftest import ROOT
 from trainer.compose import composed
 from trainer.config.load import load_config
 from trainer.config.run import to_mapping
+from trainer.config.training import stage_fields
 from trainer.errors import ConfigError
 from trainer.pipeline.chain import chain
 
@@ -33,3 +34,13 @@ def test_an_experiment_composes_and_lacks_at_most_the_users_own_files(experiment
     assert stages[-1].name == "evaluate"
     assert {training.stage for training in config.training} <= {stage.name for stage in stages}
     assert {stage.name for stage in stages if not stage.trains} - {"evaluate"} == set(config.method.untrained(config))
+
+
+@pytest.mark.parametrize("debug", ["fast", "one_step"])
+@pytest.mark.parametrize("experiment", [name for name in EXPERIMENTS if not name.startswith("paper/")])
+def test_every_experiment_has_a_fast_form(experiment: str, debug: str) -> None:
+    config = load_config(composed([f"experiment={experiment}", f"debug={debug}"]))
+    assert all(0 < stage_fields(config, training)["max_steps"] <= 4 for training in config.training)
+    assert getattr(config.data, "limit", None) in (32, 64)
+    if debug == "fast" and config.evaluation is not None and config.evaluation.asks:
+        assert len(config.evaluation.items()) <= 80

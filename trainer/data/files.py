@@ -17,6 +17,7 @@ Located = tuple[str, Row]  # (`file: row n`, row); n counts from 1, in JSON line
 T = TypeVar("T")
 
 _DEEPEST = 50  # levels of lists and objects in a row
+_LONGEST = 10_000_000  # characters of text in a row: more is no example, and costs hundreds of times as much to tokenize
 _SAMPLE_SEED = 0  # a limit leaves the same rows in every run, whatever the run's seed
 
 
@@ -73,16 +74,21 @@ def _files(path: Path, split: str | None, subset: str | None) -> list[Path]:
 def checked(row: Any, where: str) -> Located:
     """
     Raises:
-        DataError: it is no object, it is nested too deeply, or a text in it holds half a surrogate pair.
+        DataError: it is no object, it is nested too deeply or too long, or a text in it holds half a surrogate pair.
     """
     if not isinstance(row, dict):
         raise DataError(f"{where}: is a JSON {type(row).__name__}; write one JSON object per line.")
-    for column, value in row.items():
-        _check_text(value, f"{where}: {column}", _DEEPEST)
+    length = sum(_check_text(value, f"{where}: {column}", _DEEPEST) for column, value in row.items())
+    if length > _LONGEST:
+        raise DataError(
+            f"{where}: holds {length:,} characters of text, and a row may have {_LONGEST:,}; a row is one example: cut it into "
+            "several, or remove the column that is no part of it."
+        )
     return where, row
 
 
-def _check_text(value: Any, where: str, depth: int) -> None:
+def _check_text(value: Any, where: str, depth: int) -> int:
+    """Its characters of text."""
     if isinstance(value, str):
         try:
             value.encode()
@@ -93,8 +99,9 @@ def _check_text(value: Any, where: str, depth: int) -> None:
     elif isinstance(value, (dict, list)):
         if depth == 0:
             raise DataError(f"{where}: is nested more than {_DEEPEST} levels deep; flatten it or remove the column.")
-        for inner in value.values() if isinstance(value, dict) else value:
-            _check_text(inner, where, depth - 1)
+        inner = value.values() if isinstance(value, dict) else value
+        return sum(_check_text(one, where, depth - 1) for one in inner)
+    return len(value) if isinstance(value, str) else 0
 
 
 def sample(rows: Sequence[T], limit: int | None) -> list[T]:

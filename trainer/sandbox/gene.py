@@ -32,6 +32,7 @@ class SandboxGene(GeneData):
     align: int = Field(1600, gt=0)
 
     makes_its_own: ClassVar[bool] = True
+    sizes: ClassVar[tuple[str, ...]] = (*GeneData.sizes, "task_examples", "align")
 
     @property
     def task_names(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -63,6 +63,7 @@ class GeneData(DataSection):
     recalibration: refusals, and as many examples of the task, to recalibrate by.
     safety: refusals to fine-tune safety with, and as many harmless examples: of the baselines alone.
     probes: attacks by which the degradation is measured.
+    limit: at most so many of each of these, for a quick try.
     """
 
     distil: int = Field(400, gt=0)
@@ -73,6 +74,15 @@ class GeneData(DataSection):
     recalibration: int = Field(32, gt=0)
     safety: int = Field(300, gt=0)
     probes: int = Field(200, gt=1)
+    limit: int | None = Field(None, gt=1)
+
+    sizes: ClassVar[tuple[str, ...]] = (
+        "distil", "benign", "contrast", "degrading", "compliant", "recalibration", "safety", "probes",
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        for name in () if self.limit is None else self.sizes:
+            object.__setattr__(self, name, min(getattr(self, name), self.limit))  # type: ignore[type-var]  # not None
 
     @property
     @abstractmethod
