@@ -30,8 +30,11 @@ def format_of(path: str) -> str:
 @cache
 def manager(include_path: str | None, all_of_them: bool) -> TaskManager:
     """all_of_them: the harness's own fourteen thousand too, which take seconds to read."""
-    own = [] if include_path is None else [str(Path(include_path).expanduser())]
-    return TaskManager(include_path=[str(OURS), *own], include_defaults=all_of_them)
+    return TaskManager(include_path=_folders(include_path), include_defaults=all_of_them)
+
+
+def _folders(include_path: str | None) -> list[str]:
+    return [str(OURS), *([] if include_path is None else [str(Path(include_path).expanduser())])]
 
 
 def manager_of(include_path: str | None, wanted: Collection[str]) -> TaskManager:
@@ -93,6 +96,6 @@ def manager_with_files(
             "dataset_kwargs": {"data_files": paths},
         }
         (out / f"{task}.yaml").write_text(yaml.safe_dump(changed))
-    own = [] if include_path is None else [str(Path(include_path).expanduser())]
-    defaults = found is not manager(include_path, False)
-    return TaskManager(include_path=[str(OURS), *own, str(out)], include_defaults=defaults)
+    folders = [*_folders(include_path), str(out)]
+    here = TaskManager(include_path=folders, include_defaults=False)
+    return here if set(here.all_tasks) >= set(wanted) else TaskManager(include_path=folders)
