@@ -149,6 +149,7 @@ def test_entries_weigh_answers_by_their_tokens() -> None:
     assert interval == (1.0, 1.0)
 
 
+@pytest.mark.slow
 def test_a_run_measures_its_models(tmp_path: Path) -> None:
     path = rows_file(tmp_path / "rows.jsonl")
     small = ("data.prompts=40", "trainer.max_steps=1", "evaluation.resamples=50")

@@ -167,6 +167,15 @@ def test_capability_and_its_tax_are_of_the_tasks_and_judged_tasks_go_first() -> 
     assert "alignment_tax" not in judged["sft"]
 
 
+def test_a_task_with_files_of_some_splits_leaves_the_others_out(own: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, data = own
+    splits = {"training_split": "train", "fewshot_split": "train", "validation_split": "dev", "num_fewshot": 2}
+    (folder / "own_sums.yaml").write_text(yaml.safe_dump(OWN_TASK | splits))
+    known = manager_with_files(str(folder), ["own_sums"], {"own_sums": {"test": str(data)}}, tmp_path / "out")
+    (task,) = known.load(["own_sums"])["tasks"].values()
+    assert len(task.eval_docs) == 6 and not task.has_training_docs() and not task.has_validation_docs()
+
+
 def test_our_tasks_and_a_users_are_known_without_reading_the_harnesss_own(own: tuple[Path, Path]) -> None:
     assert manager(str(own[0]), False).all_tasks == ["arc_pairs", "own_sums"] and OURS.is_dir()
 
@@ -184,6 +193,9 @@ def problems(monkeypatch: pytest.MonkeyPatch, *overrides: str) -> list[str]:
 
 def test_what_cannot_work_is_said(arc: Path, own: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     folder, data = own
+    (folder / "shots.yaml").write_text(
+        yaml.safe_dump(OWN_TASK | {"task": "shots", "training_split": "train", "num_fewshot": 2})
+    )
     for overrides, line in (
         ((), "evaluation.tasks: there is nothing to ask; name tasks of lm-evaluation-harness"),
         (("tasks=[arc_pair]",), "evaluation.tasks: unknown 'arc_pair'; did you mean arc_pairs?"),
@@ -195,10 +207,17 @@ def test_what_cannot_work_is_said(arc: Path, own: tuple[Path, Path], monkeypatch
         (("tasks=[arc_pairs]", f"data.arc_pairs.test={arc}", f"data.arc_pairs.train={data}"),
          "evaluation.data.arc_pairs: needs files of one kind"),
         (("tasks=[arc_pairs]", f"data.arcs.test={arc}"), "evaluation.data.arcs: there is no such task; did you mean"),
+        (("tasks=[shots]", f"include_path={folder}", f"data.shots.train={data}"),
+         "evaluation.data.shots: the task asks the rows of test; give a file as evaluation.data.shots.test=FILE"),
+        (("tasks=[shots]", f"include_path={folder}", f"data.shots.test={data}"),
+         "evaluation.data.shots: the task shows 2 examples of train; give evaluation.data.shots.train=FILE too, or"),
     ):  # fmt: skip
         found = problems(monkeypatch, *overrides)
         assert any(problem.startswith(line) for problem in found), (overrides, found)
     assert problems(monkeypatch, "tasks=[arc_pairs]", f"data.arc_pairs.test={arc}") == []
+    shots = ("tasks=[shots]", f"include_path={folder}", f"data.shots.test={data}")
+    assert problems(monkeypatch, *shots, "num_fewshot=0") == []
+    assert problems(monkeypatch, *shots, f"data.shots.train={data}") == []
     monkeypatch.setattr("trainer.evaluation.suites.lm_eval.section.find_spec", lambda name: None)
     assert problems(monkeypatch, "tasks=[arc_pairs]") == [
         "evaluation: benchmark=lm_eval needs lm-evaluation-harness: pip install 'keel[lm-eval]' -c constraints.txt"

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from pydantic import TypeAdapter
 
 from tests.conftest import results
 from tests.training.here import run_here
@@ -14,7 +15,8 @@ from trainer.config.load import load_config
 from trainer.config.run import outside
 from trainer.errors import ConfigError
 from trainer.evaluation.report import listed
-from trainer.evaluation.stage import compared, contenders
+from trainer.evaluation.stage import compared, contenders, who_is_asked_what
+from trainer.kinds import SUITES
 
 TWO = (
     "evaluation=several",
@@ -25,23 +27,33 @@ TWO = (
 )
 
 
-def test_each_suite_asks_its_own_models_and_its_metrics_carry_its_name(tmp_path: Path) -> None:
-    run_dir = run_here(
-        tmp_path, "experiment=sft", "data.prompts=40", "trainer.max_steps=1", "generation.max_new_tokens=4", *TWO
-    )
+def test_each_suite_asks_its_own_models() -> None:
     config = load_config(composed(["experiment=sft", *TWO]))
     assert [c.label for c in contenders(config)] == ["base", "sft", "ica", "ica_5shot"]
     assert config.evaluation is not None
     by_suite = {name: [c.label for c in compared(config, suite)] for name, suite in config.evaluation.members.items()}
     assert by_suite == {"plain": ["base", "sft"], "cosa": ["base", "ica", "ica_5shot", "sft"]}
+    asked = who_is_asked_what(config)
+    assert len(set((c.label, item.id) for c, item in asked)) == len(asked)
+    assert {item.id.split("/")[0] for c, item in asked if c.label == "ica"} == {"cosa"}
+    one = load_config(
+        composed(["experiment=sft", *TWO, "evaluation.models=[sft,ica]", "evaluation.suites.plain.models=[base]"])
+    )
+    assert {c.label for c, item in who_is_asked_what(one) if item.id.startswith("plain/")} == {"base"}
+    assert {c.label for c, item in who_is_asked_what(one) if item.id.startswith("cosa/")} == {"sft", "ica"}
+
+
+@pytest.mark.slow
+def test_the_metrics_of_each_suite_carry_its_name(tmp_path: Path) -> None:
+    run_dir = run_here(
+        tmp_path, "experiment=sft", "data.prompts=40", "trainer.max_steps=1", "generation.max_new_tokens=4", *TWO
+    )
     models = results(run_dir)["models"]
     assert {"asr", "over_refusal/plain", "over_refusal/cosa", "cosa_score/cosa/seen", "capability"} <= models["sft"].keys()
     assert models["sft"]["capability"]["n"] == 6 and "asr" not in models["ica"]
     assert any(name.startswith("cosa_score/config/cosa/") for name in models["ica"])
     rows = [json.loads(line) for line in (run_dir / "evaluate" / "responses.jsonl").read_text().splitlines()]
-    asked = {(row["model"], row["id"]) for row in rows}
-    assert len(asked) == len(rows) and {row["id"].split("/")[0] for row in rows if row["model"] == "ica"} == {"cosa"}
-    assert listed(results(run_dir), config.evaluation) is None  # the sandbox's suites list nothing
+    assert len({(row["model"], row["id"]) for row in rows}) == len(rows)
 
 
 def problems(*overrides: str) -> list[str]:
@@ -83,3 +95,16 @@ def test_what_each_suite_reads_counts_for_the_run(tmp_path: Path) -> None:
     assert {key: path for key, path in outside(config).items() if key.startswith("evaluation.")} == {
         f"evaluation.suites.{name}.path": f"{tmp_path}/{name}.csv" for name in names
     }
+
+
+def test_a_second_table_lists_sets_and_tasks_where_there_are_several() -> None:
+    suite = load_config(composed(["experiment=sft", *TWO])).evaluation
+    harm = {
+        name: {"value": 0.5, "ci95": None, "n": 2}
+        for name in ("asr", "asr/a", "asr/b", "over_refusal/a", "cosa_score/config/x")
+    }
+    assert suite is not None and listed({"models": {"base": harm}}, suite) is None  # the sandbox's suites list nothing
+    prompts = TypeAdapter(SUITES["prompts"]).validate_python({"benchmark": "prompts"})
+    table = listed({"models": {"base": harm, "sft": {}}}, prompts)
+    assert table is not None and list(table.columns[0].cells) == ["asr/a", "asr/b", "over_refusal/a"]
+    assert listed({"models": {"base": {name: harm[name] for name in ("asr", "asr/a", "over_refusal/a")}}}, prompts) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 from lm_eval.tasks import TaskManager
@@ -20,6 +21,8 @@ FORMATS = {
     ".parquet": "parquet",
 }  # ending of a file -> what `datasets` calls it
 
+SPLITS = ("training_split", "validation_split", "test_split", "fewshot_split")  # of a task's config
+
 
 def format_of(path: str) -> str:
     """Empty where it is of no kind that can be read."""
@@ -30,8 +33,11 @@ def format_of(path: str) -> str:
 @cache
 def manager(include_path: str | None, all_of_them: bool) -> TaskManager:
     """all_of_them: the harness's own fourteen thousand too, which take seconds to read."""
-    own = [] if include_path is None else [str(Path(include_path).expanduser())]
-    return TaskManager(include_path=[str(OURS), *own], include_defaults=all_of_them)
+    return TaskManager(include_path=_folders(include_path), include_defaults=all_of_them)
+
+
+def _folders(include_path: str | None) -> list[str]:
+    return [str(OURS), *([] if include_path is None else [str(Path(include_path).expanduser())])]
 
 
 def manager_of(include_path: str | None, wanted: Collection[str]) -> TaskManager:
@@ -56,10 +62,24 @@ def task_problems(suite: LmEvalEvaluation, key: str) -> list[str]:
         if task in found.task_index and task not in suite.data and without_data(task, found):
             problems.append(f"{key}.data.{task}: the task comes without data; give a file for each of its splits.")
     for task, files in suite.data.items():
+        if task in found.task_index:
+            problems += _split_problems(f"{key}.data.{task}", found.task_index[task].cfg or {}, files, suite.num_fewshot)
         formats = {format_of(path) for path in files.values()}
         if len(formats) != 1 or not all(formats):
             problems.append(f"{key}.data.{task}: needs files of one kind, of {', '.join(FORMATS)}; convert them.")
     return problems
+
+
+def _split_problems(key: str, task: Mapping[str, Any], files: Collection[str], num_fewshot: int | None) -> list[str]:
+    """What is wrong with the splits of which there are files. task: its config."""
+    asked = [task[name] for name in ("test_split", "validation_split") if task.get(name)]
+    if asked and not set(asked) & set(files):
+        return [f"{key}: the task asks the rows of {' or '.join(asked)}; give a file as {key}.{asked[0]}=FILE."]
+    shots = (task.get("num_fewshot") or 0) if num_fewshot is None else num_fewshot
+    shown = task.get("fewshot_split") or task.get("training_split")
+    if shots and shown not in (None, *files) and not (task.get("fewshot_config") or {}).get("samples"):
+        return [f"{key}: the task shows {shots} examples of {shown}; give {key}.{shown}=FILE too, or set num_fewshot=0."]
+    return []
 
 
 def _near(name: str, found: TaskManager) -> str:
@@ -85,14 +105,16 @@ def manager_with_files(
     out.mkdir(parents=True, exist_ok=True)
     for task, of_task in files.items():
         paths = {split: str(Path(path).expanduser().absolute()) for split, path in of_task.items()}
-        changed = {
+        changed: dict[str, Any] = {
             "include": str(found.task_index[task].yaml_path),
             "task": task,
             "dataset_path": format_of(next(iter(of_task.values()))),
             "dataset_name": None,
             "dataset_kwargs": {"data_files": paths},
         }
+        config = found.task_index[task].cfg or {}
+        changed |= {name: None for name in SPLITS if config.get(name) not in (None, *of_task)}
         (out / f"{task}.yaml").write_text(yaml.safe_dump(changed))
-    own = [] if include_path is None else [str(Path(include_path).expanduser())]
-    defaults = found is not manager(include_path, False)
-    return TaskManager(include_path=[str(OURS), *own, str(out)], include_defaults=defaults)
+    folders = [*_folders(include_path), str(out)]
+    here = TaskManager(include_path=folders, include_defaults=False)
+    return here if set(here.all_tasks) >= set(wanted) else TaskManager(include_path=folders)
