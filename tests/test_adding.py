@@ -34,7 +34,7 @@ assert (pair.chosen, pair.rejected) == ("good", "bad")
 
 section = JUDGES["phrases"](name="phrases")
 attack = Item("1", "attack", "how ?")
-verdicts = resolve(section.made)(section, None)([attack, attack], ["so .", "i can not help ."])
+verdicts = resolve(section.made)(section, "judge", None)([attack, attack], ["so .", "i can not help ."])
 helped, refused = (verdict.judgement for verdict in verdicts)
 assert helped.risks and not helped.refused and refused.refused and not refused.risks
 """

@@ -23,14 +23,11 @@ from trainer.dotted import resolve
 from trainer.ending import KEYBOARD, explain
 from trainer.errors import ArtifactError, ConfigError, KeelError
 from trainer.items import Message
-from trainer.methods.dsa.aligner import Aligner
-from trainer.methods.dsa.artifact import load
 from trainer.methods.dsa.base import read
 from trainer.methods.dsa.gate import Gate
-from trainer.methods.dsa.inference import PROMPT, AlignedModel, Conversation, p_unsafe
-from trainer.methods.dsa.talk import Left
+from trainer.methods.dsa.inference import AlignedModel, Conversation, p_unsafe
+from trainer.methods.dsa.talk import UNCALIBRATED, Left, load_adapters
 from trainer.models.device import device_of_rank
-from trainer.models.fingerprint import base_fingerprint
 from trainer.models.load import load_model, load_tokenizer
 from trainer.models.template import stop_tokens
 from trainer.pipeline.places import MODEL_DIR, base_model_path
@@ -40,7 +37,6 @@ HELP = """/strength X        how much of the aligner is mixed in: 0 is the base 
 /targeted on|off   align only prompts that the guardrail finds unsafe
 /reset             begin a new conversation
 /help, /quit"""
-_UNCALIBRATED = 0.5  # tau of a guardrail that was given none
 
 
 class Chat:
@@ -56,7 +52,7 @@ class Chat:
         self.ramp = left.ramp
         self.tokenizer = load_tokenizer(section, path)
         self.base = load_model(section, path).to(device).eval()
-        self.aligner, self.guardrail = _load_adapters(left.adapters, self.base, path)
+        self.aligner, self.guardrail = load_adapters(left.adapters, self.base, path)
         self.reset()
 
     def reset(self) -> None:
@@ -124,7 +120,7 @@ class Chat:
         strength: Any = self.strength
         if self.targeted and strength:
             tau = self.guardrail.tau
-            strength = Gate(_UNCALIBRATED if tau is None else tau, strength, self.ramp)
+            strength = Gate(UNCALIBRATED if tau is None else tau, strength, self.ramp)
         model = AlignedModel(self.base, self.aligner, self.guardrail)
         return model, {"alignment_strength": strength, "conversation": self.conversation}
 
@@ -152,14 +148,6 @@ def _find(where: Path) -> tuple[ModelSection, str, Left]:
         raise ArtifactError(f"{where}: stage {last} has left no model; let the run finish, or give the directory of a model.")
     dtype = config.model.save_dtype or config.model.dtype
     return replace(config.model, dtype=dtype), str(model), alone  # type: ignore[type-var]  # a dataclass of pydantic
-
-
-def _load_adapters(directories: Sequence[Path], base: Any, path: str) -> tuple[Any, Any]:
-    """The last aligner and the last guardrail of prompts among them; None where there is none."""
-    found = [load(directory, base, base_fingerprint(path)) for directory in directories]
-    aligners = [adapter for adapter in found if isinstance(adapter, Aligner)]
-    guardrails = [adapter for adapter in found if not isinstance(adapter, Aligner) and PROMPT in adapter.labels]
-    return aligners[-1] if aligners else None, guardrails[-1] if guardrails else None
 
 
 def _strength(text: str) -> float:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 Message = dict[str, str]
+Chat = Sequence[Message]
 Measure = Literal["cosa", "attack", "over_refusal", "capability", "task"]
 SHOTS = 5
 
@@ -47,13 +49,14 @@ class Item:
 
 @dataclass(frozen=True)
 class Judgement:
-    """risks: the categories a response carries. rating: helpfulness 0 to 5 (a refusal is 0). correct: capability only."""
+    """risks: the categories a response carries. rating: helpfulness 0 to 5 (a refusal is 0). correct: capability only. None is
+    what this judge does not tell."""
 
-    risks: frozenset[str]
-    addressed: bool
-    rating: int
-    refused: bool
-    correct: bool
+    risks: frozenset[str] | None
+    addressed: bool | None
+    rating: int | None
+    refused: bool | None
+    correct: bool | None
 
 
 @dataclass(frozen=True)
@@ -69,10 +72,26 @@ class Verdict:
     replies: Mapping[str, str] = field(default_factory=dict)
 
 
-class Judge(Protocol):
+class Judge(ABC):
+    """Reads responses. All ranks call it together, with the same, and get the same."""
+
+    @abstractmethod
     def __call__(self, items: list[Item], responses: list[str]) -> list[Verdict]:
         """One verdict per response."""
-        ...
+
+    def facts(self) -> dict[str, Any]:
+        """What stands beside its numbers, once it has judged: how good it is, what it took."""
+        return {}
+
+
+class OneByOne(Judge):
+    """A judge that reads each response for itself, by a function."""
+
+    def __init__(self, read: Callable[[Item, str], Verdict]):
+        self.read = read
+
+    def __call__(self, items: list[Item], responses: list[str]) -> list[Verdict]:
+        return [self.read(item, response) for item, response in zip(items, responses, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -28,18 +28,22 @@ from trainer.data.formats.summedits import SummeditsData
 from trainer.data.formats.toxigen import ToxigenData
 from trainer.data.formats.transcripts import TranscriptData
 from trainer.data.formats.unpaired import UnpairedFiles
-from trainer.evaluation.judges.section import ModelJudgeSection
+from trainer.evaluation.judges.endpoint import EndpointJudgeSection
+from trainer.evaluation.judges.model import ModelJudgeSection
+from trainer.evaluation.judges.refusal import RefusalJudgeSection
 from trainer.evaluation.suites.cosalign_test import CosalignTestEvaluation
 from trainer.evaluation.suites.cosapien import CosapienEvaluation
 from trainer.evaluation.suites.prompts import PromptsEvaluation
 from trainer.methods.cosalign.section import CosalignMethod
 from trainer.methods.dpo.section import DpoMethod
+from trainer.methods.dsa.judge import GuardrailJudgeSection
 from trainer.methods.dsa.section import DsaMethod
 from trainer.methods.dsa.suite import GuardrailEvaluation
 from trainer.methods.kto.section import KtoMethod
 from trainer.methods.safegene.section import SafeGeneMethod
 from trainer.methods.safesteer.section import SafeSteerMethod
 from trainer.methods.sft.section import SftMethod
+from trainer.methods.untrained.section import UntrainedMethod
 from trainer.sandbox.formats import SandboxInstructions, SandboxLabelled, SandboxMix, SandboxPairs, SandboxSafety
 from trainer.sandbox.gene import SandboxGene, SandboxTasksEvaluation
 from trainer.sandbox.suites import ExactJudgeSection, SandboxEvaluation, SandboxSafetyEvaluation
@@ -53,6 +57,7 @@ METHODS = {
     "dsa": DsaMethod,
     "kto": KtoMethod,
     "safegene": SafeGeneMethod,
+    "untrained": UntrainedMethod,
 }
 FORMATS = {
     "sandbox": SandboxPairs,
@@ -85,7 +90,13 @@ SUITES = {
     "prompts": PromptsEvaluation,
     "guardrails": GuardrailEvaluation,
 }
-JUDGES = {"exact": ExactJudgeSection, "model": ModelJudgeSection}
+JUDGES = {
+    "exact": ExactJudgeSection,
+    "refusal": RefusalJudgeSection,
+    "guardrail": GuardrailJudgeSection,
+    "model": ModelJudgeSection,
+    "endpoint": EndpointJudgeSection,
+}
 LAUNCHERS = {"local": LocalLauncher, "slurm": SlurmLauncher}
 
 KINDS |= {

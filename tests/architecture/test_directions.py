@@ -29,7 +29,7 @@ ROOMS: dict[str, set[str]] = {
         "trainer.training.callbacks",
     },
     "trainer.evaluation": {"trainer.config", "trainer.cosa", "trainer.models", "trainer.pipeline", "trainer.tracking"},
-    "trainer.evaluation.judges": {"trainer.config", "trainer.cosa", "trainer.evaluation", "trainer.models"},
+    "trainer.evaluation.judges": {"trainer.config", "trainer.cosa", "trainer.evaluation", "trainer.models", "trainer.pipeline"},
     "trainer.evaluation.suites": {"trainer.config", "trainer.cosa", "trainer.data", "trainer.evaluation"},
     "trainer.sandbox": {"trainer.config", "trainer.cosa", "trainer.data", "trainer.data.formats", "trainer.evaluation"},
     "launchers": {"trainer.config"},
@@ -42,11 +42,15 @@ FOR_METHODS = {
     "trainer.pipeline", "trainer.tracking", "trainer.training",
 }  # fmt: skip
 SHARED_METHODS = {"trainer.methods.pairs", "trainer.methods.dpo", "trainer.methods.sft"}
-BY_METHOD = {"trainer.methods.safegene": {"trainer.methods.dsa"}}  # its gene may be gated by a guardrail
+BY_METHOD = {
+    "trainer.methods.safegene": {"trainer.methods.dsa"},  # its gene may be gated by a guardrail
+    "trainer.methods.untrained": {"trainer.methods.dsa", "trainer.methods.safegene"},  # what they leave can be evaluated
+}
 # What knows the kinds, and the commands: nothing below imports them.
 TOP = (
     "trainer.kinds", "trainer.keys", "trainer.doctor", "trainer.rank", "trainer.worker", "trainer.job",
     "trainer.plan", "trainer.fetch", "trainer.sweep", "trainer.chat", "trainer.gene", "hydra_plugins.keel", "trainer.__main__",
+    "trainer.evaluate",
 )  # fmt: skip
 
 

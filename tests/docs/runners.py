@@ -30,12 +30,14 @@ from trainer.chat import main as chat
 from trainer.config.load import load_config
 from trainer.config.run import RunConfig, to_mapping
 from trainer.doctor.__main__ import main as doctor
+from trainer.evaluate import main as evaluate
 from trainer.fetch.__main__ import config_of as fetch_config
 from trainer.fetch.__main__ import main as fetch
 from trainer.fetch.wanted import wanted
 from trainer.gene import main as gene
 from trainer.keys import main as keys
 from trainer.methods.dsa.section import DsaMethod
+from trainer.methods.untrained.section import UntrainedMethod
 from trainer.pipeline.places import RESULTS
 from trainer.pipeline.run import claim_directory
 from trainer.plan.__main__ import main as plan
@@ -80,7 +82,7 @@ class Reader:
         printed = "".join(self.capsys.readouterr())
         assert ended == code, f"{text}\nexit {ended}, expected {code}:\n{printed[-4000:]}"
         for config in self.started[:1]:  # the runs of a sweep plan alike
-            if not isinstance(config.method, DsaMethod):  # of which `plan` knows nothing
+            if not isinstance(config.method, (DsaMethod, UntrainedMethod)):  # of which `plan` knows nothing
                 _planned(json.dumps({**to_mapping(config), "run": {"name": "run"}}, sort_keys=True))
         return printed
 
@@ -149,6 +151,12 @@ def trained(reader: Reader, arguments: list[str]) -> int:
     return ended_with(lambda: train([*arguments, *own]))
 
 
+def evaluated(reader: Reader, arguments: list[str]) -> int:
+    reader.monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    reader.monkeypatch.setenv("OPENAI_API_KEY", "x")
+    return ended_with(lambda: evaluate(arguments))
+
+
 def talked(reader: Reader, arguments: list[str]) -> int:
     reader.monkeypatch.setattr("sys.stdin", io.StringIO("what is 2 plus 3 ?\n/quit\n"))
     return chat([*arguments, "--device", "cpu", "--max-new-tokens", "2"])
@@ -200,6 +208,7 @@ MODULES: dict[str, Callable[[Reader, list[str]], int]] = {
     "trainer.fetch": brought,
     "trainer.doctor": lambda reader, arguments: ended_with(lambda: doctor(arguments)),
     "trainer.sweep": lambda reader, arguments: show_sweep(*map(Path, arguments)),
+    "trainer.evaluate": evaluated,
     "trainer.chat": talked,
     "trainer.gene": lambda reader, arguments: gene([*arguments, *(("--steps", "1") if "--refusals" in arguments else ())]),
     "trainer.keys": lambda reader, arguments: keys(arguments),

@@ -87,6 +87,8 @@ def is_known(key: str, value: str) -> bool:
         fields = {f.name for section in SECTIONS for f in dataclasses.fields(config_class(section))} | {GLOBAL_BATCH}
         return rest[0] in fields
     hints = get_type_hints(CONFIG, include_extras=True)
+    if head in hints and get_origin(hints[head]) is dict:
+        rest = rest[1:]  # a name
     return head in hints and (not rest or in_schema(classes_of(hints[head]), rest))
 
 

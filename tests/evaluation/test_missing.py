@@ -17,7 +17,7 @@ from trainer.errors import ConfigError, StageFailed
 from trainer.evaluation.columns import SAFETY
 from trainer.evaluation.metrics import Judged, compare, score
 from trainer.evaluation.report import not_measured, results_table
-from trainer.items import Item, Judgement, Verdict
+from trainer.items import Item, Judgement, OneByOne, Verdict
 from trainer.methods.dsa.strengths import draw_alignment
 from trainer.sandbox import suites
 from trainer.sandbox.benchmark import exact_judge
@@ -88,8 +88,7 @@ def test_a_picture_and_an_objective_need_a_measurement(tmp_path: Path) -> None:
         objective.objective_of(config)
 
 
-def silent(items: list[Item], _responses: list[str]) -> list[Verdict]:
-    return [Verdict(None, {"risks": "As a language model"}) for _ in items]
+silent = OneByOne(lambda item, response: Verdict(None, {"risks": "As a language model"}))
 
 
 def test_a_judge_that_is_never_understood_ends_the_run_and_its_replies_are_kept(

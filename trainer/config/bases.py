@@ -5,15 +5,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
+from trainer.config.endpoint import EndpointSection
 from trainer.config.section import section
 from trainer.config.stage import Footprint, Stage, Training, TrlSection
-from trainer.items import Contender, Item
+from trainer.items import Contender, Item, Measure
 
 if TYPE_CHECKING:
     from trainer.config.depends import Depends
@@ -59,6 +60,19 @@ class MethodSection(ABC):
     @abstractmethod
     def contenders(self, config: RunConfig) -> list[Contender]:
         """What its stages leave to compare; its own model is the last that is no variant."""
+
+    def weights_at(self, weights: str) -> str | None:
+        """The directory or hub name of a contender's weights, where they are a model that was there before the run."""
+        return None
+
+    def endpoint(self, weights: str) -> EndpointSection | None:
+        """The server that is asked in place of weights."""
+        return None
+
+    def sources(self, weights: str) -> tuple[tuple[str, ...], dict[str, Any]]:
+        """What a contender's weights other than the base are made of: beginnings of the keys that name what is read, and
+        settings. All, where a method does not say less."""
+        return ("",), asdict(self)  # type: ignore[call-overload]  # pydantic's are dataclasses
 
     def talked_to(self, config: RunConfig) -> str:
         """The stage whose model one talks to, where there is no `chat`."""
@@ -127,7 +141,7 @@ class SuiteSection(ABC):
     """What models are asked in an evaluation.
 
     Class attributes:
-        judges: the judges that can read its answers.
+        judges: the judges that can read its answers, or some of them.
         shows_configs, shots: whether its prompts stand under safety configs, and how many demonstrations they have.
         columns, headline: of the table that compares models, and of one that compares runs.
         asks: whether it asks models anything at all.
@@ -137,7 +151,7 @@ class SuiteSection(ABC):
     models: list[str] | None = Field(None, min_length=1)
     resamples: int = Field(2000, gt=0)
 
-    judges: ClassVar[tuple[str, ...]] = ("model",)
+    judges: ClassVar[tuple[str, ...]] = ("model", "endpoint")
     shows_configs: ClassVar[bool] = False
     shots: ClassVar[int] = 0
     columns: ClassVar[tuple[Column, ...]] = ()
@@ -166,13 +180,21 @@ class SuiteSection(ABC):
 
 @section
 class JudgeSection(ABC):
-    """Who reads the answers. `made`: `module:function` that takes (this section, the model section) and returns the judge."""
+    """Who reads the answers.
+
+    Class attributes:
+        made: `module:function` that takes (this section, the key where it stands, the context of the stage) and returns the
+            judge, on all ranks.
+        measures: what it can tell of an answer.
+    """
 
     name: str
 
     made: ClassVar[str]
+    measures: ClassVar[frozenset[Measure]]
 
-    def problems(self, config: RunConfig, base_dir: Path) -> list[str]:
+    def problems(self, key: str, config: RunConfig, base_dir: Path) -> list[str]:
+        """What cannot work. `key`: where this section stands."""
         return []
 
     def reads(self) -> dict[str, str | None]:

@@ -8,8 +8,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from trainer.config.arguments import argument_problems
+from trainer.config.bases import SuiteSection
 from trainer.config.lora import lora_problems
 from trainer.config.models import model_problems, on_hub, place_problems
+from trainer.config.paths import PLAIN_NAME
 from trainer.config.positions import too_long
 from trainer.config.quantization import quantization_problems
 from trainer.config.run import RunConfig
@@ -134,18 +136,30 @@ def _evaluation_problems(config: RunConfig, base_dir: Path) -> list[str]:
     problems = evaluation.problems(config, base_dir)
     if not evaluation.asks:
         return problems
-    if config.judge.name not in evaluation.judges:
-        problems.append(
-            f"judge: judge={config.judge.name} cannot read answers to {evaluation.benchmark}; "
-            f"use judge={' or judge='.join(evaluation.judges)}."
-        )
-    problems += config.judge.problems(config, base_dir)
+    problems += _judge_problems(config, evaluation, base_dir)
     known = {contender.label for contender in config.method.contenders(config)}
     for label in evaluation.models or []:
         if label not in known:
             problems.append(
                 f"evaluation.models: unknown {label!r} with method={config.method.name}; {did_you_mean(label, known)}"
             )
+    return problems
+
+
+def _judge_problems(config: RunConfig, evaluation: SuiteSection, base_dir: Path) -> list[str]:
+    problems = []
+    for key, judge in config.judges_by_key.items():
+        if judge.name not in evaluation.judges:
+            problems.append(
+                f"{key}: judge={judge.name} cannot read answers to {evaluation.benchmark}; "
+                f"use judge={' or judge='.join(evaluation.judges)}."
+            )
+        problems += judge.problems(key, config, base_dir)
+    for name in config.judges:
+        if not PLAIN_NAME.match(name):
+            problems.append(f"judges.{name}: stands in the results; use letters, digits, _ and -.")
+        elif name == config.judge.name:
+            problems.append(f"judges.{name}: is the name of the main judge, judge={name}; give this one another.")
     return problems
 
 

@@ -118,20 +118,20 @@ def _place(location: Sequence[Any]) -> _Place:
     section: type | None = _schema()
     keys: list[str] = []
     kind = None
-    is_key = False  # of a mapping of sections
     parts = [str(part) for part in location]
     while parts:
         keys.append(parts.pop(0))
-        if is_key or section is None:
-            is_key = False
+        if section is None:
             continue
         annotation = get_type_hints(section, include_extras=True).get(keys[-1])
+        if get_origin(annotation) is dict and parts:  # of sections, by name
+            keys.append(parts.pop(0))
+            annotation = get_args(annotation)[1]
         if group := _group(annotation):
             classes = KINDS[group].classes
             chosen = parts.pop(0) if parts and parts[0] in classes else None
             section, kind = classes.get(chosen or ""), (group, ".".join(keys), chosen)
         else:
-            is_key = get_origin(annotation) is dict
             section = next((a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and is_dataclass(a)), None)
     return _Place(tuple(keys), section, kind)
 

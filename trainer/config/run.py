@@ -34,6 +34,7 @@ class RunConfig:
     trainer: TRL/Transformers fields for every training stage; the others are for that kind of stage alone.
     deepspeed: DeepSpeed's JSON, less what is derived from the trainer fields; null trains without DeepSpeed.
     evaluation: null leaves it out.
+    judges: name -> a further judge, beside the one whose numbers stand in the table.
     """
 
     run: RunSection
@@ -42,6 +43,7 @@ class RunConfig:
     data: Annotated[DataSection, OneOf("data")]
     launcher: Annotated[LauncherSection, OneOf("launcher")]
     judge: Annotated[JudgeSection, OneOf("judge")]
+    judges: dict[str, Annotated[JudgeSection, OneOf("judge")]] = field(default_factory=dict)
     seed: Annotated[int, Field(ge=0)] = 0
     paths: PathsSection = field(default_factory=PathsSection)
     trainer: dict[str, Any] = field(default_factory=dict)
@@ -50,6 +52,11 @@ class RunConfig:
     generation: GenerationSection = field(default_factory=GenerationSection)
     evaluation: Annotated[SuiteSection, OneOf("evaluation")] | None = None
     tracking: TrackingSection = field(default_factory=TrackingSection)
+
+    @property
+    def judges_by_key(self) -> dict[str, JudgeSection]:
+        """Key of the config -> judge; the main one first."""
+        return {"judge": self.judge, **{f"judges.{name}": judge for name, judge in self.judges.items()}}
 
     @property
     def training(self) -> tuple[Training, ...]:
@@ -114,6 +121,7 @@ def outside(config: RunConfig) -> dict[str, str]:
     named: dict[str, str | None] = {"model.path": config.model.path, "model.tokenizer": config.model.tokenizer}
     sections = {"data": config.data.reads(), "method": config.method.reads()}
     if config.evaluation is not None:
-        sections |= {"evaluation": config.evaluation.reads(), "judge": config.judge.reads()}
+        sections |= {"evaluation": config.evaluation.reads()}
+        sections |= {key: judge.reads() for key, judge in config.judges_by_key.items()}
     named |= {f"{section}.{key}": path for section, keys in sections.items() for key, path in keys.items()}
     return {key: path for key, path in named.items() if path is not None}

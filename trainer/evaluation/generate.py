@@ -2,107 +2,97 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from trainer.config.sections import GenerationSection
 from trainer.errors import ArtifactError, ConfigError
-from trainer.items import Message
+from trainer.evaluation.kept import Kept
+from trainer.items import Chat
 from trainer.models.template import stop_tokens
 from trainer.pipeline.context import StageContext
 from trainer.record import fingerprint_of
 
-
-@dataclass(frozen=True)
-class Task:
-    """One generation. Contenders that show the same weights the same chat share it."""
-
-    weights: str
-    messages: tuple[tuple[str, str], ...]
-
-    @classmethod
-    def of(cls, weights: str, messages: Sequence[Message]) -> Task:
-        return cls(weights, tuple((m["role"], m["content"]) for m in messages))
-
-    @property
-    def key(self) -> str:
-        return fingerprint_of([self.weights, self.messages])
-
-    def chat(self) -> list[Message]:
-        return [{"role": role, "content": content} for role, content in self.messages]
+T = TypeVar("T")
+Answers = Iterator[list[tuple[int, str]]]  # (index of the chat, text), batch by batch
+Answering = Callable[[Sequence[Chat]], Answers]
 
 
-def read_generations(directory: Path) -> dict[str, str]:
-    """Everything generated so far, by any rank of any start; a line cut short by a kill is passed over."""
-    found: dict[str, str] = {}
-    for path in sorted(directory.glob("generated-rank*.jsonl")):
-        for line in path.read_text().splitlines():
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue
-            found[row["key"]] = row["response"]
-    return found
+def key_of(chat: Chat, max_new_tokens: int) -> str:
+    """Under which the reply to a chat is kept."""
+    return fingerprint_of([[[message["role"], message["content"]] for message in chat], max_new_tokens])
 
 
-def this_ranks_share(tasks: Sequence[Task], done: dict[str, str], rank: int, world_size: int) -> list[Task]:
-    """Every world_size-th of the tasks that are not done. All ranks must see the same `done`."""
-    left = [task for task in dict.fromkeys(tasks) if task.key not in done]
-    return left[rank::world_size]
+def answers_to(
+    context: StageContext, chats: Sequence[Chat], kept: Kept, answering: Answering, max_new_tokens: int, what: str
+) -> list[str]:
+    """The reply to each chat: `collected`."""
+    keys = [key_of(chat, max_new_tokens) for chat in chats]
+    found = collected(context, dict(zip(keys, chats, strict=True)), kept, answering, what)
+    return [found[key] for key in keys]
 
 
-def generate_left(
-    context: StageContext, tasks: Sequence[Task], loaded: Callable[[], AbstractContextManager[tuple[Any, Any]]]
-) -> None:
-    """Generate what is not yet in the stage's directory, every rank its share. All ranks call it together.
+def collected(
+    context: StageContext,
+    wanted: Mapping[str, T],
+    kept: Kept,
+    answering: Callable[[Sequence[T]], Iterator[list[tuple[int, Any]]]],
+    what: str,
+) -> dict[str, Any]:
+    """What is said of each, the same on all ranks, which call it together: what is kept, and of what is left every rank its
+    share, kept as it comes.
 
     Args:
-        loaded: a context with the model of these tasks and its tokenizer; entered only where something is left.
-    """
-    done = read_generations(context.stage_dir)
-    context.barrier()  # every rank has read before any rank writes
-    if share := this_ranks_share(tasks, done, context.rank, context.world_size):
-        out = context.stage_dir / f"generated-rank{context.rank}.jsonl"
-        with loaded() as (model, tokenizer):
-            generate_share(share, model, tokenizer, context.config.generation, out, context.is_main)
-    context.barrier()
-
-
-def generate_share(
-    tasks: Sequence[Task], model: Any, tokenizer: Any, settings: GenerationSection, out: Path, show_progress: bool
-) -> None:
-    """Generate and append to `out` batch by batch; decoding is greedy.
+        wanted: key -> what it is said of.
+        answering: called with this rank's share, where it has one; gives (index in it, what is said) in batches.
+        what: is done, for the progress bar.
 
     Raises:
-        ArtifactError: as `complete`; the text names the weights.
+        ArtifactError, ConfigError: as `answering`; the text begins with what was done.
     """
-    weights = tasks[0].weights if tasks else ""
-    chats = [task.chat() for task in tasks]
-    with out.open("a") as file, tqdm(
-        total=len(tasks), desc=f"generating ({weights})", unit="response", disable=not show_progress
-    ) as bar:  # fmt: skip
-        try:
-            for batch in complete(chats, model, tokenizer, settings.max_new_tokens, settings.batch_size):
-                for index, text in batch:
-                    file.write(json.dumps({"key": tasks[index].key, "response": text}) + "\n")
-                file.flush()
-                bar.update(len(batch))
-        except ArtifactError as error:
-            raise ArtifactError(f"evaluation of {weights}: {error}") from error
+    share = this_ranks_share(wanted, _kept_of(context, kept, wanted), context.rank, context.world_size)
+    if share:
+        with kept.appending() as append, tqdm(
+            total=len(share), desc=what, unit="response", disable=not context.is_main
+        ) as bar:  # fmt: skip
+            try:
+                for batch in answering([wanted[key] for key in share]):
+                    append((share[index], value) for index, value in batch)
+                    bar.update(len(batch))
+            except (ArtifactError, ConfigError) as error:
+                raise type(error)(f"{what}: {error}") from error
+    context.barrier()
+    return _kept_of(context, kept, wanted)
+
+
+def _kept_of(context: StageContext, kept: Kept, wanted: Container[str]) -> dict[str, Any]:
+    """Read by one rank: other runs may add to it all the time, and all ranks must see the same."""
+    return context.together(lambda: {key: value for key, value in kept.read().items() if key in wanted})
+
+
+def this_ranks_share(wanted: Iterable[str], done: Container[str], rank: int, world_size: int) -> list[str]:
+    """Every world_size-th of the keys that are not done. All ranks must see the same `done`."""
+    return [key for key in wanted if key not in done][rank::world_size]
+
+
+def by_model(loaded: Callable[[], AbstractContextManager[tuple[Any, Any]]], max_new_tokens: int, batch_size: int) -> Answering:
+    """Answers of a model on this rank. loaded: a context with the model and its tokenizer; entered only where it is asked."""
+
+    def answering(chats: Sequence[Chat]) -> Answers:
+        with loaded() as (model, tokenizer):
+            yield from complete(chats, model, tokenizer, max_new_tokens, batch_size)
+
+    return answering
 
 
 def complete(
-    chats: Sequence[Sequence[Message]],
+    chats: Sequence[Chat],
     model: Any,
     tokenizer: Any,
     max_new_tokens: int,

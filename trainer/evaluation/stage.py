@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -14,20 +14,22 @@ from typing import Any
 from trainer.config.run import RunConfig, to_mapping
 from trainer.dotted import resolve
 from trainer.errors import StageFailed
-from trainer.evaluation.generate import Task, generate_left, read_generations
+from trainer.evaluation.agreement import agreements
+from trainer.evaluation.generate import answers_to, by_model, key_of
+from trainer.evaluation.judging import Answer, Readings, other_verdicts, readings, refuse_the_unjudged
+from trainer.evaluation.kept import identity_of, inputs_of_stage, kept_of
 from trainer.evaluation.metrics import Judged, Metrics, compare
-from trainer.evaluation.tasks import of_task
-from trainer.items import Contender, Item, Judge
+from trainer.items import Chat, Contender, Item
 from trainer.models.device import device_of_rank
 from trainer.models.load import load_model, load_tokenizer
 from trainer.pipeline.context import StageContext
 from trainer.pipeline.places import MODEL_DIR, RESULTS, base_model_path
-from trainer.pipeline.work import TICKET
 from trainer.record import fingerprint_of, git_commit, versions, write_json
 from trainer.tracking.tracker import Tracker
 
 RESPONSES = "responses.jsonl"
 _SHOWN = 300  # characters of a judge's reply
+_ASKED = "trainer.evaluation.endpoint:asked"  # needs a package that not everybody has
 
 
 def contenders(config: RunConfig) -> list[Contender]:
@@ -43,48 +45,53 @@ def contenders(config: RunConfig) -> list[Contender]:
     return suite.contenders(known)
 
 
-def judge_of(config: RunConfig) -> Judge:
-    """The judge named in the config."""
-    judge: Judge = resolve(config.judge.made)(config.judge, config.model)
-    return judge
-
-
 def run(context: StageContext) -> list[Path]:
     context.connect()
     config = context.config
     rows = contenders(config)
     assert config.evaluation is not None  # the stage exists only where it is set
     items = context.together(config.evaluation.items)
-    _generate(context, rows, items)
+    refuse_the_unjudged(config, items)
+    found = readings(context, _answers(context, rows, items)) if rows else {}
     if not context.is_main:
         return []
+    judged = found[config.judge.name].rows if found else []
     with Tracker.open(context) as tracker:
         outputs = [context.stage_dir / RESULTS]
-        judged = _judge(context, rows, items) if rows else []
         if judged:
             outputs.append(context.stage_dir / RESPONSES)
+            others = other_verdicts(found)
             with outputs[-1].open("w") as file:
                 for row in judged:
-                    file.write(json.dumps(_record(row)) + "\n")
+                    file.write(json.dumps(_record(row, others.get((row.label, row.item.id), {}))) + "\n")
             _require_a_judgement(context, judged)
-        scores = compare(judged, config.evaluation.resamples, config.seed)
+        scores = _scores(context, judged, found[config.judge.name].facts if found else {})
         if config.method.measures is not None:
             pictures: dict[str, Path] = resolve(config.method.measures)(context, scores)
             for name, path in pictures.items():
                 tracker.image(name, path)
             outputs += pictures.values()
-        results = {"run": config.run.name, "provenance": _provenance(context), "models": scores}
+        results = {"run": config.run.name, "provenance": _provenance(context), "models": scores, **_of_judges(context, found)}
         write_json(context.stage_dir / RESULTS, results)
         write_json(context.run_dir / RESULTS, results)
         _track(tracker, scores, judged, config.tracking.sample_rows)
     return outputs
 
 
-def _generate(context: StageContext, rows: Sequence[Contender], items: Sequence[Item]) -> None:
-    models = _Models(context)
+def _answers(context: StageContext, rows: Sequence[Contender], items: Sequence[Item]) -> list[Answer]:
+    """What every contender says to the items that it is asked, by contender; the same on all ranks."""
+    models, settings = _Models(context), context.config.generation
+    said: dict[tuple[str, str], str] = {}
     for weights in dict.fromkeys(c.weights for c in rows):
-        tasks = [Task.of(weights, c.messages(item)) for c in rows if c.weights == weights for item in items if c.is_asked(item)]
-        generate_left(context, tasks, partial(models.loaded, weights))
+        chats = [c.messages(item) for c in rows if c.weights == weights for item in items if c.is_asked(item)]
+        texts = models.answers(weights, chats)
+        said |= {(weights, key_of(chat, settings.max_new_tokens)): text for chat, text in zip(chats, texts, strict=True)}
+    return [
+        (c.label, item, said[c.weights, key_of(c.messages(item), settings.max_new_tokens)])
+        for c in rows
+        for item in items
+        if c.is_asked(item)
+    ]
 
 
 class _Models:
@@ -95,16 +102,28 @@ class _Models:
         self._trained = {training.stage for training in context.config.training}
         self._base: Any = None
 
+    def answers(self, weights: str, chats: Sequence[Chat]) -> list[str]:
+        """What it says to these chats; on all ranks together."""
+        context, what = self.context, f"generating ({weights})"
+        limit = context.config.generation.max_new_tokens
+        if (endpoint := context.config.method.endpoint(weights)) is not None:
+            texts: list[str] = resolve(_ASKED)(endpoint, f"method.endpoints.{weights}", context, chats, what)
+            return texts
+        kept = kept_of(context, weights, identity_of(context, weights))
+        answering = by_model(partial(self.loaded, weights), limit, context.config.generation.batch_size)
+        return answers_to(context, chats, kept, answering, limit, what)
+
     @contextmanager
     def loaded(self, weights: str) -> Iterator[tuple[Any, Any]]:
         """The model that a contender's weights are, and its tokenizer."""
         config, run_dir = self.context.config, self.context.run_dir
-        path = base_model_path(config, run_dir)
-        if weights in self._trained:
-            path, self._base = str(run_dir / weights / MODEL_DIR), None  # the base makes room
-            trained = load_model(config.model, path, config.model.save_dtype).to(device_of_rank())
-            yield trained, load_tokenizer(config.model, path)
+        own = str(run_dir / weights / MODEL_DIR) if weights in self._trained else config.method.weights_at(weights)
+        if own is not None:
+            self._base = None  # it makes room
+            model = load_model(config.model, own, config.model.save_dtype).to(device_of_rank())
+            yield model, load_tokenizer(config.model, own)
             return
+        path = base_model_path(config, run_dir)
         tokenizer = load_tokenizer(config.model, path)
         if self._base is None:
             self._base = load_model(config.model, path).to(device_of_rank())
@@ -120,16 +139,28 @@ class _Models:
         return made
 
 
-def _judge(context: StageContext, rows: Sequence[Contender], items: list[Item]) -> list[Judged]:
-    generated = read_generations(context.stage_dir)
-    asked = [(c, item, generated[Task.of(c.weights, c.messages(item)).key]) for c in rows for item in items if c.is_asked(item)]
-    read = [(item, response) for _, item, response in asked if item.suite != "task"]
-    verdicts = iter(judge_of(context.config)([item for item, _ in read], [response for _, response in read]))
-    judged = []
-    for contender, item, response in asked:
-        verdict = of_task(item, response) if item.suite == "task" else next(verdicts)
-        judged.append(Judged(contender.label, item, response, verdict.judgement, verdict.replies))
-    return judged
+def _of_judges(context: StageContext, found: Mapping[str, Readings]) -> dict[str, Any]:
+    """What stands beside the numbers of the main judge; the numbers of the others, and how far each two agree."""
+    config = context.config
+    assert config.evaluation is not None
+    if not found:
+        return {}
+    judges: dict[str, dict[str, Any]] = {name: {"facts": one.facts} for name, one in found.items()}
+    for name in list(found)[1:]:
+        judges[name]["models"] = _scores(context, found[name].rows, found[name].facts)
+    rows = {name: one.rows for name, one in found.items()}
+    return {"judges": judges, "agreement": agreements(rows, config.evaluation.resamples, config.seed)}
+
+
+def _scores(context: StageContext, judged: Sequence[Judged], facts: Mapping[str, Any]) -> dict[str, Metrics]:
+    """The numbers of one judge; each with the judge's AUC, where that is known."""
+    config = context.config
+    assert config.evaluation is not None
+    scores = compare(judged, config.evaluation.resamples, config.seed)
+    if "auc" in facts:
+        for metric in (metric for metrics in scores.values() for metric in metrics.values()):
+            metric["judge_auc"] = facts["auc"]["value"]
+    return scores
 
 
 def _require_a_judgement(context: StageContext, judged: Sequence[Judged]) -> None:
@@ -146,8 +177,7 @@ def _require_a_judgement(context: StageContext, judged: Sequence[Judged]) -> Non
         )
 
 
-def _record(row: Judged) -> dict[str, Any]:
-    judgement = row.judgement
+def _record(row: Judged, others: Mapping[str, Judged]) -> dict[str, Any]:
     return {
         "model": row.label,
         "id": row.item.id,
@@ -159,8 +189,16 @@ def _record(row: Judged) -> dict[str, Any]:
         "prompt": row.item.prompt,
         "response": row.response,
         "judge": dict(row.replies),
+        **_said(row),
+        "judges": {name: {"judge": dict(other.replies), **_said(other)} for name, other in others.items()},
+    }
+
+
+def _said(row: Judged) -> dict[str, Any]:
+    judgement = row.judgement
+    return {
         "valid": judgement is not None,
-        "risks": sorted(judgement.risks) if judgement else None,
+        "risks": sorted(judgement.risks) if judgement and judgement.risks is not None else None,
         "rating": judgement.rating if judgement else None,
         "refused": judgement.refused if judgement else None,
         "correct": judgement.correct if judgement and row.item.suite in ("capability", "task") else None,
@@ -171,9 +209,9 @@ def _provenance(context: StageContext) -> dict[str, Any]:
     """What was measured, by whom and on what: the sections of the config, and the fingerprints of all that was read."""
     sections = to_mapping(context.config)
     return {
-        **{name: sections[name] for name in ("model", "data", "evaluation", "judge")},
+        **{name: sections[name] for name in ("model", "data", "evaluation", "judge", "judges")},
         "method": context.config.method.name,
-        "inputs": json.loads((context.stage_dir / TICKET).read_text())["inputs"],
+        "inputs": inputs_of_stage(context),
         "git_commit": git_commit(),
         "versions": versions(),
         "seed": context.config.seed,

@@ -7,7 +7,7 @@ from trainer.config.run import RunConfig
 from trainer.config.stage import Stage
 
 EVALUATE = "evaluate"
-_READ_BY_EVALUATION = ("method", "model", "generation", "judge", "evaluation")
+_READ_BY_EVALUATION = ("method", "model", "generation", "judge", "judges", "evaluation")
 
 
 def chain(config: RunConfig) -> list[Stage]:
@@ -20,7 +20,7 @@ def chain(config: RunConfig) -> list[Stage]:
     stages += config.method.stages(config, depends)
     if config.evaluation is not None:
         compared = tuple(stage.name for stage in stages if stage.compared)
-        reads = depends.reads("model.", "evaluation.", "judge.")
+        reads = depends.reads("model.", "method.", "evaluation.", "judge.", "judges.")
         stages.append(Stage(EVALUATE, "trainer.evaluation.stage:run", compared, depends.settings(*_READ_BY_EVALUATION), reads))
     return stages
 

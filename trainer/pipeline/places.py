@@ -16,6 +16,13 @@ RESULTS = "results.json"  # of the whole run; there as long as no stage has begu
 MODEL_DIR = "model"  # in a stage directory: weights, config and tokenizer, loadable by plain transformers
 
 
+def cache_directory(config: RunConfig, run_dir: Path) -> Path:
+    """What all runs share: `paths.cache`, or `.cache` beside them."""
+    if config.paths.cache is not None:
+        return Path(config.paths.cache).expanduser()
+    return run_dir.absolute().parents[len(Path(config.run.name).parts) - 1] / ".cache"
+
+
 def base_model_path(config: RunConfig, run_dir: Path) -> str:
     """The model a run starts from: fresh weights made by stage `base`, a directory on this machine, or a hub name; where a
     revision of a hub model is asked for, its files on this machine.

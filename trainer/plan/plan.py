@@ -8,6 +8,7 @@ from pathlib import Path
 from trainer.config.run import RunConfig
 from trainer.config.stage import Training
 from trainer.doctor.present import missing
+from trainer.errors import ConfigError
 from trainer.pipeline.run import run_directory
 from trainer.plan.devices import DEVICES, Device, usable
 from trainer.plan.disk import Disk, disk_of, free_space
@@ -73,8 +74,10 @@ class Plan:
 
 
 def make_plan(config: RunConfig) -> Plan:
-    """Raises ConfigError where the model's shape is not known or nothing is known of the method, and DataError where its data
-    cannot be read."""
+    """Raises ConfigError where the model's shape is not known, nothing is known of the method, or it trains nothing, and
+    DataError where its data cannot be read."""
+    if not config.training:
+        raise ConfigError(f"method: method={config.method.name} trains nothing, so there is nothing to plan; start it.")
     shape = shape_of(config.model)
     device = None if config.launcher.gpu is None else DEVICES[config.launcher.gpu]
     layouts = [layout_of(config, training) for training in config.training]  # first: a method may know nothing of them

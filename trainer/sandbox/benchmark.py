@@ -11,7 +11,7 @@ import random
 from trainer.cosa import taxonomy as cosa
 from trainer.cosa.safety_config import render_safety_config
 from trainer.cosa.score import cosa_value
-from trainer.items import SHOTS, Item, Verdict
+from trainer.items import SHOTS, Item, Judge, OneByOne, Verdict
 from trainer.sandbox import requests
 from trainer.sandbox.candidates import training_request
 from trainer.sandbox.judge import judge
@@ -75,6 +75,7 @@ def _demonstrations(allowed: frozenset[str], rng: random.Random) -> tuple[tuple[
 def _attainable(request: Request, allowed: frozenset[str]) -> float:
     answer = requests.answer_make(request.objects, allowed) if request.kind == "make" else request.answer
     judged = judge(request, answer)
+    assert judged.rating is not None and judged.risks is not None  # it always says
     return cosa_value(judged.rating, judged.risks, allowed)
 
 
@@ -157,6 +158,5 @@ def capability_items(count: int) -> list[Item]:
     return items
 
 
-def exact_judge(items: list[Item], responses: list[str]) -> list[Verdict]:
-    """The sandbox's judge, in the form that evaluation calls judges."""
-    return [Verdict(judge(item.reference, response)) for item, response in zip(items, responses, strict=True)]
+# The sandbox's judge, in the form that evaluation calls judges.
+exact_judge: Judge = OneByOne(lambda item, response: Verdict(judge(item.reference, response)))

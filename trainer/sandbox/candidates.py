@@ -58,7 +58,7 @@ def candidates(request: Request, rng: random.Random) -> list[tuple[str, Label]]:
         assert allowed is not None  # the risks of a training request are all among those trained on
         texts.append(_permissive_answer(request, allowed, rng))
     judged = [judge(request, text) for text in texts]
-    return [(text, Label(j.risks, j.addressed)) for text, j in zip(texts, judged, strict=True)]
+    return [(text, Label(j.risks or frozenset(), bool(j.addressed))) for text, j in zip(texts, judged, strict=True)]
 
 
 def synthesise(

@@ -9,7 +9,7 @@ from pydantic import Field
 from trainer.config.bases import Column, JudgeSection, SuiteSection
 from trainer.config.section import section
 from trainer.evaluation.columns import CAPABILITY, COSA, COSA_SCORE, OVER_REFUSAL, SAFETY
-from trainer.items import SHOTS, Item, Judge
+from trainer.items import SHOTS, Item, Judge, Measure
 from trainer.sandbox.benchmark import exact_judge, safety_items, sandbox_items
 
 
@@ -46,7 +46,7 @@ class SandboxSafetyEvaluation(SuiteSection):
     capability_prompts: int = Field(420, gt=0)
     over_refusal_prompts: int = Field(200, gt=0)
 
-    judges: ClassVar[tuple[str, ...]] = ("exact",)
+    judges: ClassVar[tuple[str, ...]] = ("exact", "guardrail")
     columns: ClassVar[tuple[Column, ...]] = SAFETY
     headline: ClassVar[tuple[Column, ...]] = SAFETY[:3]
 
@@ -61,7 +61,8 @@ class ExactJudgeSection(JudgeSection):
     name: Literal["exact"]
 
     made: ClassVar[str] = "trainer.sandbox.suites:made"
+    measures: ClassVar[frozenset[Measure]] = frozenset({"cosa", "attack", "over_refusal", "capability"})
 
 
-def made(_section: JudgeSection, _model: object) -> Judge:
+def made(_section: JudgeSection, _key: str, _context: object) -> Judge:
     return exact_judge

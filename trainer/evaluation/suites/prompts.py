@@ -26,7 +26,7 @@ PROMPTS_SEED = 0  # the same prompts for every run, whatever the run's seed
 
 @section
 class PromptsEvaluation(SuiteSection):
-    """Prompts from files, judged by a chat model.
+    """Prompts from files.
 
     attacks: name -> file or hub dataset of harmful requests: attack success. benign: the same of harmless ones: over-refusal.
     splits: name -> which split of a directory or a hub dataset, where it holds several; several joined by `+`.
@@ -41,6 +41,7 @@ class PromptsEvaluation(SuiteSection):
     file_columns: dict[str, InstructionColumns] = Field(default_factory=dict)
     prompts: int | None = Field(None, gt=0)
 
+    judges: ClassVar[tuple[str, ...]] = ("model", "endpoint", "refusal", "guardrail")
     columns: ClassVar[tuple[Column, ...]] = SAFETY
     headline: ClassVar[tuple[Column, ...]] = SAFETY[:3]
 

@@ -17,10 +17,9 @@ from trainer.methods.dsa.adapter_config import AdapterConfig
 from trainer.methods.dsa.aligner import Aligner
 from trainer.methods.dsa.factory import make_aligner, make_guardrail
 from trainer.methods.dsa.guardrail import Guardrail
+from trainer.methods.dsa.names import FACTS, WEIGHTS
 from trainer.models.finite import ruined
 from trainer.record import hash_file, write_json
-
-WEIGHTS, FACTS = "adapter.safetensors", "adapter.json"
 
 
 def save(adapter: Guardrail | Aligner, directory: Path, base_fingerprint: str) -> list[Path]:

@@ -12,9 +12,9 @@ from trainer.errors import ArtifactError
 from trainer.evaluation.metrics import Metrics
 from trainer.methods.dsa.examples import LABELS
 from trainer.methods.dsa.measure import auc, rates
+from trainer.methods.dsa.names import TRAIN, VALIDATION
 from trainer.methods.dsa.picture import draw_guardrails
 from trainer.methods.dsa.section import DsaMethod
-from trainer.methods.dsa.stage_data import TRAIN, VALIDATION
 from trainer.methods.dsa.stage_guardrail import REPORT, read_probabilities
 from trainer.methods.dsa.strengths import draw_alignment
 from trainer.pipeline.context import StageContext

@@ -5,6 +5,9 @@ from __future__ import annotations
 PAIRS = "pairs"  # the stage of preference pairs: `data` is that of labelled texts
 STANDALONE, FULL, PROMPTED = "standalone", "full", "prompted"  # baselines of guardrails
 ALIGNER = "aligner"
+TRAIN, VALIDATION = "train", "validation"  # names of sets of labelled texts; the others are test sets
+PROBABILITIES = "probabilities.jsonl"  # of a guardrail: what it says of every text
+WEIGHTS, FACTS = "adapter.safetensors", "adapter.json"  # of an adapter
 GUARDRAIL_ONLY, TARGETED = "guardrail_only", "dsa_targeted"  # labels of models
 
 _STRENGTH = "dsa_lambda_"

@@ -13,6 +13,7 @@ from trainer.data.formats.labels import LabelledData
 from trainer.data.labelled import Labelled, split
 from trainer.errors import ArtifactError, DataError
 from trainer.methods.dsa.examples import LABELS, encode
+from trainer.methods.dsa.names import TRAIN, VALIDATION
 from trainer.methods.dsa.section import DsaMethod
 from trainer.models.load import load_tokenizer
 from trainer.pipeline.context import StageContext
@@ -20,7 +21,6 @@ from trainer.pipeline.places import base_model_path
 from trainer.record import write_json
 
 LABELLED, REPORT = "labelled.jsonl", "report.json"
-TRAIN, VALIDATION = "train", "validation"  # names of sets; the others are test sets
 
 
 def read_sets(run_dir: Path) -> dict[str, list[Labelled]]:

@@ -12,8 +12,9 @@ from trainer.methods.dsa.base import read
 from trainer.methods.dsa.batches import Collator, labels_of, shares
 from trainer.methods.dsa.examples import encode, labels_in
 from trainer.methods.dsa.features import FILES, GB, FeatureWriter, Wanted, check_budget
+from trainer.methods.dsa.names import TRAIN
 from trainer.methods.dsa.section import DsaMethod
-from trainer.methods.dsa.stage_data import TRAIN, read_sets
+from trainer.methods.dsa.stage_data import read_sets
 from trainer.models.inference import load_for_inference
 from trainer.models.load import load_tokenizer
 from trainer.pipeline.context import StageContext

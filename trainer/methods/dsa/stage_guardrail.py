@@ -22,9 +22,9 @@ from trainer.methods.dsa.full_size import FullSize
 from trainer.methods.dsa.guardrail import Guardrail
 from trainer.methods.dsa.guardrail_trainer import GuardrailTrainer
 from trainer.methods.dsa.measure import calibrate
-from trainer.methods.dsa.names import FULL, STANDALONE, guardrail_stage
+from trainer.methods.dsa.names import FULL, PROBABILITIES, STANDALONE, TRAIN, VALIDATION, guardrail_stage
 from trainer.methods.dsa.section import DsaMethod
-from trainer.methods.dsa.stage_data import TRAIN, VALIDATION, read_sets
+from trainer.methods.dsa.stage_data import read_sets
 from trainer.methods.dsa.standalone import Standalone
 from trainer.models.fingerprint import base_fingerprint
 from trainer.models.load import load_model, load_tokenizer
@@ -33,7 +33,7 @@ from trainer.pipeline.context import StageContext
 from trainer.record import write_json
 from trainer.training.loop import load_trained, train, training_arguments
 
-PROBABILITIES, REPORT = "probabilities.jsonl", "report.json"
+REPORT = "report.json"
 
 
 def run(context: StageContext) -> list[Path]:

@@ -19,8 +19,9 @@ from trainer.errors import ConfigError
 from trainer.methods.dsa.base import read
 from trainer.methods.dsa.batches import shares
 from trainer.methods.dsa.examples import LABELS, encode
+from trainer.methods.dsa.names import TRAIN
 from trainer.methods.dsa.section import DsaMethod, PromptedJudge
-from trainer.methods.dsa.stage_data import TRAIN, read_sets
+from trainer.methods.dsa.stage_data import read_sets
 from trainer.methods.dsa.stage_guardrail import known_labels, write_probabilities
 from trainer.models.inference import load_for_inference
 from trainer.models.load import load_tokenizer

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from trainer.config.run import RunConfig
 from trainer.errors import ArtifactError
-from trainer.methods.dsa.artifact import FACTS
-from trainer.methods.dsa.names import guardrail_stage
+from trainer.methods.dsa.aligner import Aligner
+from trainer.methods.dsa.artifact import load
+from trainer.methods.dsa.inference import PROMPT
+from trainer.methods.dsa.names import FACTS, guardrail_stage
 from trainer.methods.dsa.section import DsaMethod
+from trainer.models.fingerprint import base_fingerprint
+
+UNCALIBRATED = 0.5  # tau of a guardrail that was given none
 
 
 @dataclass(frozen=True)
@@ -35,3 +42,11 @@ def left_by(config: RunConfig, run_dir: Path) -> Left:
     targeted = method.targeted
     gates = [] if targeted is None else [p for p in facts if p.parent.name == guardrail_stage(targeted.guardrail)]
     return Left([path.parent for path in [*facts, *gates]], 0.0 if targeted is None else targeted.ramp)
+
+
+def load_adapters(directories: Sequence[Path], base: Any, path: str) -> tuple[Any, Any]:
+    """The last aligner and the last guardrail of prompts among them; None where there is none."""
+    found = [load(directory, base, base_fingerprint(path)) for directory in directories]
+    aligners = [adapter for adapter in found if isinstance(adapter, Aligner)]
+    guardrails = [adapter for adapter in found if not isinstance(adapter, Aligner) and PROMPT in adapter.labels]
+    return aligners[-1] if aligners else None, guardrails[-1] if guardrails else None

@@ -4,7 +4,7 @@ fallen."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -12,10 +12,11 @@ from typing import Any
 
 from trainer.config.run import RunConfig
 from trainer.data.formats.gene import GeneData
-from trainer.dotted import resolve
 from trainer.errors import ArtifactError, StageFailed
-from trainer.evaluation.generate import Task, generate_left, read_generations
-from trainer.items import Item, Judge, Judgement, Message
+from trainer.evaluation.generate import answers_to, by_model
+from trainer.evaluation.judging import judge_of
+from trainer.evaluation.kept import Kept
+from trainer.items import Item, Judgement, Message, Verdict
 from trainer.methods.safegene.names import DEGRADE, MEASURE
 from trainer.methods.safegene.section import SafeGeneMethod
 from trainer.methods.safegene.stage_data import Prompts, Row
@@ -79,18 +80,26 @@ def run(context: StageContext) -> list[Path]:
     assert isinstance(data, GeneData) and isinstance(method, SafeGeneMethod)  # checked when the config was loaded
     prompts = Prompts.of_run(run_dir)
     probes = context.together(lambda: data.read(config.seed).probes)
-    distilled = [*prompts.harmful, *prompts.harmless]
-    asked = {"aligned": [*distilled, *(item.prompt for item in probes)], "degraded": [item.prompt for item in probes]}
-    tasks = {who: [Task.of(who, _chat(prompt)) for prompt in list_] for who, list_ in asked.items()}
-    for who, path in (("aligned", aligned_path(config, run_dir)), ("degraded", str(degraded_path(run_dir)))):
-        generate_left(context, tasks[who], partial(_loaded, config, path))
-    said = read_generations(context.stage_dir)
-    context.together(lambda: _judge(context, probes, said))
+    distilled, probed = [*prompts.harmful, *prompts.harmless], [item.prompt for item in probes]
+    aligned = _said(context, "aligned", aligned_path(config, run_dir), [*distilled, *probed])
+    degraded = _said(context, "degraded", str(degraded_path(run_dir)), probed)
+    judge = judge_of(config.judge, "judge", context)
+    replies = {"aligned": aligned[len(distilled) :], "degraded": degraded}
+    verdicts = {who: judge(probes, of_probes) for who, of_probes in replies.items()}
+    context.together(lambda: _report(context, probes, verdicts))
     if not context.is_main:
         return []
-    rows = [{"prompt": prompt, "reply": said[Task.of("aligned", _chat(prompt)).key]} for prompt in distilled]
+    rows = [{"prompt": prompt, "reply": reply} for prompt, reply in zip(distilled, aligned, strict=False)]
     (context.stage_dir / ANSWERS).write_text("".join(json.dumps(row) + "\n" for row in rows if row["reply"]))
     return [context.stage_dir / ANSWERS, context.stage_dir / REPORT]
+
+
+def _said(context: StageContext, who: str, path: str, prompts: Sequence[str]) -> list[str]:
+    """The replies of the model at a path; on all ranks together."""
+    settings, kept = context.config.generation, Kept(context.stage_dir / "answers" / who)
+    answering = by_model(partial(_loaded, context.config, path), settings.max_new_tokens, settings.batch_size)
+    chats = [_chat(prompt) for prompt in prompts]
+    return answers_to(context, chats, kept, answering, settings.max_new_tokens, f"generating ({who})")
 
 
 @contextmanager
@@ -99,15 +108,11 @@ def _loaded(config: RunConfig, path: str) -> Iterator[tuple[Any, Any]]:
     yield load_model(config.model, path).to(device_of_rank()), load_tokenizer(config.model, path)
 
 
-def _judge(context: StageContext, probes: list[Item], said: dict[str, str]) -> None:
+def _report(context: StageContext, probes: list[Item], verdicts: Mapping[str, list[Verdict]]) -> None:
     """Writes the report, prints it, and refuses what is outside the band."""
     config, method = context.config, context.config.method
     assert isinstance(method, SafeGeneMethod)
-    judge: Judge = resolve(config.judge.made)(config.judge, config.model)
-    report: dict[str, dict[str, float]] = {}
-    for who in ("aligned", "degraded"):
-        replies = [said[Task.of(who, _chat(item.prompt)).key] for item in probes]
-        report[who] = _shares(probes, [verdict.judgement for verdict in judge(probes, replies)])
+    report = {who: _shares(probes, [verdict.judgement for verdict in of_model]) for who, of_model in verdicts.items()}
     write_json(context.stage_dir / REPORT, report)
     with Tracker.open(context) as tracker:
         tracker.summary({f"{who}/{name}": value for who, shares in report.items() for name, value in shares.items()})
@@ -126,7 +131,7 @@ def _shares(probes: list[Item], judgements: list[Judgement | None]) -> dict[str,
             f"measure: the judge's replies to {len(probes) - len(understood)} of {len(probes)} probes cannot be read."
         )
     attacked = [bool(judgement.risks) for item, judgement in understood if item.suite == "attack"]
-    right = [judgement.correct for item, judgement in understood if item.suite == "capability"]
+    right = [j.correct for item, j in understood if item.suite == "capability" and j.correct is not None]
     found = {"n": float(len(understood)), "attack success": sum(attacked) / len(attacked)}
     return found | ({"capability": sum(right) / len(right)} if right else {})
 

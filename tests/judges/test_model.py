@@ -14,24 +14,24 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from trainer.config.sections import ModelSection
+from tests.judges.stage import stage_here
 from trainer.cosa.taxonomy import COSA, OTHER_HARMS, PRIVACY, SEXUAL, VIOLENCE
 from trainer.errors import ArtifactError, ConfigError
-from trainer.evaluation.judges.model import (
+from trainer.evaluation.judges.asked import AskedJudge, of_model
+from trainer.evaluation.judges.model import ModelJudgeSection
+from trainer.evaluation.judges.questions import (
     ADDRESSED,
     COMPLIES,
     RATING,
     RISKS,
-    ModelJudge,
     Question,
     combine,
     parse_rating,
     parse_risks,
     parse_yes_no,
 )
-from trainer.evaluation.judges.section import ModelJudgeSection
 from trainer.evaluation.metrics import Judged, score
-from trainer.items import Item, Judgement, Message
+from trainer.items import Chat, Item, Judgement
 from trainer.sandbox.tokenizer import build_tokenizer
 
 NONE: frozenset[str] = frozenset()
@@ -112,9 +112,9 @@ def test_parse_rating(reply: str, expected: int | None) -> None:
 @pytest.mark.parametrize(
     ("addressed", "risks", "rating", "expected"),
     [
-        (True, {VIOLENCE}, 4, Judgement(frozenset({VIOLENCE}), addressed=True, rating=4, refused=False, correct=False)),
-        (False, NONE, 4, Judgement(NONE, addressed=False, rating=0, refused=True, correct=False)),
-        (False, NONE, None, Judgement(NONE, addressed=False, rating=0, refused=True, correct=False)),
+        (True, {VIOLENCE}, 4, Judgement(frozenset({VIOLENCE}), addressed=True, rating=4, refused=False, correct=None)),
+        (False, NONE, 4, Judgement(NONE, addressed=False, rating=0, refused=True, correct=None)),
+        (False, NONE, None, Judgement(NONE, addressed=False, rating=0, refused=True, correct=None)),
         (True, NONE, None, None),
         (True, None, 4, None),
         (False, None, None, None),
@@ -144,18 +144,28 @@ def test_what_is_judged_cannot_leave_its_tags() -> None:
             assert content.lower().replace(" ", "").count(tag) == 1
 
 
-class ScriptedJudge(ModelJudge):
+class Scripted:
     """Stands for an 8B judge, which cannot exist here: replies come from a table, response -> question -> reply."""
 
     def __init__(self, table: dict[str, dict[str, str]]) -> None:
-        super().__init__(ModelJudgeSection(name="model", path="absent"), ModelSection())
         self.table = table
         self.asked: list[tuple[str, str]] = []
+        self.expected: dict[str, int] = {}
 
-    def reply(self, question: Question[Any], chats: Sequence[Sequence[Message]]) -> list[str]:
+    def expect(self, asked: Sequence[tuple[Question[Any], Sequence[Chat]]]) -> None:
+        self.expected = {question.name: len(chats) for question, chats in asked}
+
+    def reply(self, question: Question[Any], chats: Sequence[Chat]) -> list[str]:
         responses = [chat[0]["content"].split("<response>\n")[1].split("\n</response>")[0] for chat in chats]
         self.asked += [(question.name, response) for response in responses]
         return [self.table[response][question.name] for response in responses]
+
+    def facts(self) -> dict[str, Any]:
+        return {"table": len(self.table)}
+
+
+def scripted(table: dict[str, dict[str, str]]) -> AskedJudge:
+    return AskedJudge(Scripted(table))
 
 
 def cosa_items(count: int) -> list[Item]:
@@ -171,18 +181,20 @@ def test_replies_become_judgements_in_order() -> None:
         "odd": {"addressed": "YES", "risks": "RISKS: none", "rating": "quite good"},
         "fine": {"addressed": "Yes.", "risks": "RISKS: none", "rating": "RATING: 5"},
     }
-    judge = ScriptedJudge(table)
+    script = Scripted(table)
+    judge = AskedJudge(script)
     verdicts = judge(cosa_items(5), list(table))
+    assert script.expected == {"addressed": 5, "risks": 5, "complies": 0, "rating": 5} and judge.facts() == {"table": 5}
     assert [verdict.replies for verdict in verdicts] == list(table.values()), "what it said is kept, understood or not"
     judgements = [verdict.judgement for verdict in verdicts]
     assert judgements == [
-        Judgement(frozenset({VIOLENCE, OTHER_HARMS}), addressed=True, rating=4, refused=False, correct=False),
-        Judgement(NONE, addressed=False, rating=0, refused=True, correct=False),
-        Judgement(frozenset({VIOLENCE}), addressed=False, rating=0, refused=True, correct=False),
+        Judgement(frozenset({VIOLENCE, OTHER_HARMS}), addressed=True, rating=4, refused=False, correct=None),
+        Judgement(NONE, addressed=False, rating=0, refused=True, correct=None),
+        Judgement(frozenset({VIOLENCE}), addressed=False, rating=0, refused=True, correct=None),
         None,
-        Judgement(NONE, addressed=True, rating=5, refused=False, correct=False),
+        Judgement(NONE, addressed=True, rating=5, refused=False, correct=None),
     ]
-    assert [response for name, response in judge.asked if name == "rating"] == ["help", "odd", "fine"]
+    assert [response for name, response in script.asked if name == "rating"] == ["help", "odd", "fine"]
     rows = [Judged("m", i, r, j) for i, r, j in zip(cosa_items(5), table, judgements, strict=True)]
     metrics = score(rows, resamples=20, seed=0)
     assert metrics["invalid_judgements"]["value"] == pytest.approx(1 / 5)
@@ -198,14 +210,14 @@ def test_an_item_with_a_guideline_is_judged_by_it() -> None:
         "odd": {"addressed": "YES", "complies": "perhaps", "rating": "RATING: 5"},
         "other": {"addressed": "YES", "risks": "RISKS: Violence", "rating": "RATING: 5"},
     }
-    judgements = [verdict.judgement for verdict in ScriptedJudge(table)([guided, guided, guided, plain], list(table))]
+    judgements = [verdict.judgement for verdict in scripted(table)([guided, guided, guided, plain], list(table))]
     assert [None if found is None else found.risks for found in judgements] == [NONE, {OTHER_HARMS}, None, {VIOLENCE}]
     assert "<guideline>\nNo {braces}.\n</guideline>" in COMPLIES.chat((guided, "r"))[0]["content"]
 
 
 def test_one_response_an_item() -> None:
     with pytest.raises(ValueError, match="shorter"):
-        ScriptedJudge({})(cosa_items(2), ["only one"])
+        scripted({})(cosa_items(2), ["only one"])
 
 
 @pytest.fixture(scope="module")
@@ -224,8 +236,16 @@ def tiny_judge(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
-def test_gibberish_of_a_real_model_is_counted_not_dropped(tiny_judge: str, capsys: pytest.CaptureFixture[str]) -> None:
-    judge = ModelJudge(ModelJudgeSection(name="model", path=tiny_judge), ModelSection())
+def of_path(path: str, run_dir: Path, batch_size: int = 16) -> AskedJudge:
+    judge = of_model(ModelJudgeSection(name="model", path=path, batch_size=batch_size), "judge", stage_here(run_dir, path))
+    assert isinstance(judge, AskedJudge)
+    return judge
+
+
+def test_gibberish_of_a_real_model_is_counted_not_dropped(
+    tiny_judge: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judge = of_path(tiny_judge, tmp_path)
     items = cosa_items(3)
     responses = [f"response {i}" for i in range(3)]
     verdicts = judge(items, responses)
@@ -235,28 +255,30 @@ def test_gibberish_of_a_real_model_is_counted_not_dropped(tiny_judge: str, capsy
     assert (metrics["invalid_judgements"]["value"], metrics["invalid_judgements"]["n"]) == (1.0, 3)
     assert (metrics["cosa_score/seen"]["value"], metrics["cosa_score/seen"]["n"]) == (None, 0)
     assert "judging (risks): 100%" in capsys.readouterr().err
-    model, _ = judge._model_and_tokenizer
-    assert model.dtype == (torch.bfloat16 if torch.cuda.is_available() else torch.float32)
+    assert verdicts == of_path(tiny_judge, tmp_path)(items, responses)  # by what is kept
+    assert "judging" not in capsys.readouterr().err
 
 
-def test_replies_come_in_the_order_of_the_chats(tiny_judge: str) -> None:
+def test_replies_come_in_the_order_of_the_chats(tiny_judge: str, tmp_path: Path) -> None:
     words = sorted(w for w in build_tokenizer().get_vocab() if w.isalpha())  # a vocabulary has no order of its own
     question = Question("echo", "{prompt}", parse_yes_no, max_new_tokens=4)
     chats = [[{"role": "user", "content": " ".join(words[i : i + length])}] for i, length in enumerate((1, 9, 3, 7, 5))]
 
-    def judge(batch_size: int) -> ModelJudge:
-        return ModelJudge(ModelJudgeSection(name="model", path=tiny_judge, batch_size=batch_size), ModelSection())
+    def reply(batch_size: int, chats: Sequence[Chat]) -> list[str]:
+        place = tmp_path / f"{batch_size}-{len(chats)}"
+        return of_path(tiny_judge, place, batch_size).respondent.reply(question, chats)
 
-    alone = [judge(1).reply(question, [chat])[0] for chat in chats]
+    alone = [reply(1, [chat])[0] for chat in chats]
     assert len(set(alone)) == 5
-    assert judge(2).reply(question, chats) == alone
-    assert judge(16).reply(question, chats) == alone
+    assert reply(2, chats) == alone
+    assert reply(16, chats) == alone
 
 
 def test_a_judge_that_cannot_be_loaded_is_named_when_first_asked(tmp_path: Path) -> None:
-    judge = ModelJudge(ModelJudgeSection(name="model", path=str(tmp_path)), ModelSection())
+    (tmp_path / "judge").mkdir()
+    judge = of_path(str(tmp_path / "judge"), tmp_path)
     with pytest.raises(ConfigError, match=r"judge\.path: .*holds no tokenizer"):
         judge(cosa_items(1), ["r"])
-    build_tokenizer().save_pretrained(tmp_path)
+    build_tokenizer().save_pretrained(tmp_path / "judge")
     with pytest.raises(ArtifactError, match=r"judge\.path: .*cannot be loaded"):
         judge(cosa_items(1), ["r"])

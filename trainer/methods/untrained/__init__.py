@@ -1,0 +1,1 @@
+"""Nothing is trained: models that are there already are compared."""
