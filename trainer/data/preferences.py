@@ -36,6 +36,11 @@ class Preferences:
         else:
             self.pairs.append(pair)
 
+    def extend(self, others: Preferences) -> None:
+        self.pairs += others.pairs
+        self.rows += others.rows
+        self.dropped.update(others.dropped)
+
 
 def sft_examples(pairs: Iterable[Preference]) -> Iterator[dict[str, list[Message]]]:
     """One example per distinct prompt (system prompt included): the last chosen reply, as CoSAlign's authors have it, in TRL's

@@ -13,6 +13,7 @@ from trainer.data.preferences import Preferences, dpo_examples, sft_examples
 from trainer.errors import DataError
 from trainer.methods.pairs.datasets import save_dataset, short_enough, that_differ
 from trainer.methods.pairs.lengths import cuts, max_prompt_tokens
+from trainer.methods.pairs.rehearsal import ANSWERS, read_answers
 from trainer.models.load import load_tokenizer
 from trainer.pipeline.context import StageContext
 from trainer.pipeline.places import base_model_path
@@ -42,12 +43,15 @@ def _trainers(config: RunConfig) -> tuple[str, ...]:
 
 def run(context: StageContext) -> list[Path]:
     """Writes `pairs.jsonl` (to read), `sft/` and `dpo/` (what the trainers map) and `report.json` (what was left out)."""
-    return context.together(lambda: _write(context.config, context.run_dir, context.stage_dir))
+    return context.together(lambda: _write(context))
 
 
-def _write(config: RunConfig, run_dir: Path, out: Path) -> list[Path]:
+def _write(context: StageContext) -> list[Path]:
+    config, run_dir, out = context.config, context.run_dir, context.stage_dir
     data = preferences_of(config)
     preferences = _read(data, config.seed)
+    if ANSWERS in context.stage.after:
+        preferences.extend(read_answers(run_dir))
     tokenizer = load_tokenizer(config.model, base_model_path(config, run_dir))
     kept = short_enough(preferences.pairs, tokenizer, max_prompt_tokens(config, data), data.overlong)
     if overlong := len(preferences.pairs) - len(kept):
