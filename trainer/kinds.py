@@ -18,6 +18,7 @@ from trainer.data.formats.aegis import AegisData
 from trainer.data.formats.beavertails import BeavertailsData
 from trainer.data.formats.chat import ChatFiles
 from trainer.data.formats.cosalign import CosalignData
+from trainer.data.formats.do_not_answer import DoNotAnswerData
 from trainer.data.formats.gene import GeneFiles
 from trainer.data.formats.instructions import InstructionFiles
 from trainer.data.formats.labelled import AnyLabelledData
@@ -75,6 +76,7 @@ FORMATS = {
     "aegis": AegisData,
     "beavertails": BeavertailsData,
     "summedits": SummeditsData,
+    "do_not_answer": DoNotAnswerData,
     "labelled": AnyLabelledData,
     "unpaired": UnpairedFiles,
     "sandbox_unpaired": SandboxUnpaired,

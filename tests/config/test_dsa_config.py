@@ -42,6 +42,7 @@ def problems(*overrides: str, experiment: str = "dsa_guardrails") -> list[str]:
         (("data.tests.mine=gone.jsonl",), "data.tests: data.format=sandbox_labelled has no such key"),
         (("data.path=gone.jsonl",), "data.path: data.format=sandbox_labelled has no such key"),
         (("data=labelled", "data.path=.", "data.tests={}"), "data.tests: there is nothing to evaluate on"),
+        (("data=labelled", "data.path=.", "data.tests.held_out=."), "data.tests.held_out: must be a plain name"),
         (("data=labelled", "data.path=.", "data.tests.validation=."), "data.tests.validation: must be a plain name"),
         (("data=labelled", "data.path=.", "data.tests.mine=./gone"), "data.tests.mine: ./gone does not exist"),
         (("data=labelled", "data.tests.mine=."), "data.path: data.format=labelled needs a file"),

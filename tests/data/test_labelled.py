@@ -12,6 +12,7 @@ import pytest
 
 from trainer.data.formats.aegis import from_aegis
 from trainer.data.formats.beavertails import from_beavertails
+from trainer.data.formats.do_not_answer import DoNotAnswerData, from_do_not_answer
 from trainer.data.formats.labelled import LABELS, PROMPTS, RESPONSES, from_labelled
 from trainer.data.formats.summedits import from_summedits
 from trainer.data.formats.toxigen import from_toxigen
@@ -24,6 +25,7 @@ PARSERS = {
     "aegis": from_aegis,
     "beavertails": from_beavertails,
     "summedits": from_summedits,
+    "do_not_answer": from_do_not_answer,
     "labelled": from_labelled,
 }
 
@@ -300,6 +302,7 @@ def test_the_split_of_a_hub_dataset_is_the_one_asked_for(monkeypatch: pytest.Mon
         ("summedits/summedits_qmsumm.json", "summedits", 431, 248),
         ("summedits/summedits_samsum.json", "summedits", 664, 422),
         ("summedits/summedits_scitldr.json", "summedits", 452, 309),  # 14 of 466 are there twice
+        ("do_not_answer/data_en.csv", "do_not_answer", 5632, 193),
         ("xstest/xstest_prompts.csv", "labelled", 450, 200),
     ],
 )
@@ -307,6 +310,33 @@ def test_published_files_are_read_whole(file: str, format: str, rows: int, flagg
     read = read_labelled(str(public_data / file), PARSERS[format])
     labels = [row.prompt_label if row.response is None else row.response_label for row in read]
     assert (len(read), sum(label or 0 for label in labels)) == (rows, flagged)
+
+
+# --------------------------------------------------------------------------------------------------------- do-not-answer
+@pytest.mark.parametrize("name", SUFFIXES)
+def test_every_models_response_is_a_row_with_its_own_label(name: str, tmp_path: Path) -> None:
+    asked = {"question": "q", "a_response": "no", "a_harmful": 0, "a_action": 1, "b-2_response": "yes", "b-2_harmful": 1}
+    source = write(tmp_path / name, asked, asked | {"question": "r", "a_response": "", "b-2_response": "no", "b-2_harmful": 0})
+    assert read_labelled(source, PARSERS["do_not_answer"]) == [
+        Labelled("q", "no", None, 0), Labelled("q", "yes", None, 1), Labelled("r", "no", None, 0),
+    ]  # fmt: skip
+    for row, problem in (
+        ({"question": "q", "response": "a"}, "has no column M_response of a model M; its columns are question, response"),
+        ({"question": "q", "a_response": "a"}, "format do_not_answer needs column a_harmful"),
+        ({"question": "q", "a_response": "a", "a_harmful": 3}, "a_harmful is"),
+    ):
+        with pytest.raises(DataError, match=problem):
+            read_labelled(write(tmp_path / f"bad-{name}", row), PARSERS["do_not_answer"])
+
+
+def test_rows_that_are_held_out_are_whole_prompts_and_the_same_for_every_seed(tmp_path: Path) -> None:
+    rows = [{"question": f"q{n}", "a_response": "a", "a_harmful": n % 2, "b_response": "b", "b_harmful": 0} for n in range(30)]
+    source = write(tmp_path / "a.jsonl", *rows)
+    data = DoNotAnswerData(format="do_not_answer", path=source, held_out=20)  # type: ignore[call-arg]
+    (every, tests), (_, again) = data.read(0), data.read(1)
+    assert len(every) == 60 and list(tests) == ["held_out"] and tests == again
+    held = tests["held_out"]
+    assert len(held) == 20 and len({row.prompt for row in held}) == 10 and set(held) < set(every)
 
 
 # ----------------------------------------------------------------------------------------------------------------- split

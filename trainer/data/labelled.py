@@ -30,16 +30,18 @@ class Labelled:
     response_label: int | None = None
 
 
-def read_labelled(
-    source: str, parse: Callable[[str, Row], Labelled | str], split: str = "train", limit: int | None = None
-) -> list[Labelled]:
+Parsed = Labelled | str | list[Labelled | str]  # what a row says, or why it is left out; several where it has several responses
+Parse = Callable[[str, Row], Parsed]  # takes where a row stands, and the row
+
+
+def read_labelled(source: str, parse: Parse, split: str = "train", limit: int | None = None) -> list[Labelled]:
     """The distinct labelled rows of a data file, a directory of them, or a hub dataset, in their order.
 
     Rows without a text, without a label, redacted or there twice are left out, and one line says how many.
 
     Args:
         source: a path (json, jsonl, csv, parquet, also .gz) or a hub name.
-        parse: (where a row stands, the row) -> what it says, or why it is left out.
+        parse: see `Parse`.
         split: of a directory that holds several, or of the hub dataset.
         limit: read only this many rows, as `files.sample` draws them.
 
@@ -50,13 +52,14 @@ def read_labelled(
     rows: dict[Labelled, None] = {}
     left_out: Counter[str] = Counter()
     for where, row in located:
-        made = parse(where, row)
-        if isinstance(made, str):
-            left_out[made] += 1
-        elif made in rows:
-            left_out["duplicate"] += 1
-        else:
-            rows[made] = None
+        parsed = parse(where, row)
+        for made in parsed if isinstance(parsed, list) else [parsed]:
+            if isinstance(made, str):
+                left_out[made] += 1
+            elif made in rows:
+                left_out["duplicate"] += 1
+            else:
+                rows[made] = None
     reasons = ", ".join(f"{count:,} ({reason})" for reason, count in left_out.items())
     if not rows:
         raise DataError(f"{source}: none of the {len(located):,} rows is usable: {reasons}. Give rows with a text and a label.")

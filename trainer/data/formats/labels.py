@@ -15,10 +15,15 @@ from trainer.config.section import OneOf, section
 from trainer.data.check import unreadable
 from trainer.data.files import Row
 from trainer.data.formats.pairs import PreferenceData
-from trainer.data.labelled import Labelled, read_labelled
+from trainer.data.labelled import Labelled, Parsed, read_labelled
+from trainer.data.labelled import split as parts_of
 
 if TYPE_CHECKING:
     from trainer.config.run import RunConfig
+
+HELD_OUT = "held_out"  # a test set
+_HELD_OUT_SEED = 0
+_TAKEN = ("train", "validation", HELD_OUT)  # names that no other test set may have
 
 
 @section
@@ -65,16 +70,19 @@ class LabelledFiles(LabelledData):
 
     path: to train on: a local file or directory (jsonl, json, csv, parquet, also .gz) or a hub dataset name.
     tests: name -> the same, to test on.
+    held_out: rows of `path` that are kept apart as the test set `held_out`, where none is published: the same for every seed,
+        and all rows of a prompt together.
     split, test_split: of directories that hold several, and of hub datasets.
     """
 
     path: str | None = None
     tests: dict[str, str] = Field(default_factory=dict)
+    held_out: int | None = Field(None, gt=0)
     split: str = "train"
     test_split: str = "test"
 
     @abstractmethod
-    def parse(self, where: str, row: Row) -> Labelled | str:
+    def parse(self, where: str, row: Row) -> Parsed:
         """What a row says, or why it is left out.
 
         Raises:
@@ -83,8 +91,15 @@ class LabelledFiles(LabelledData):
 
     def read(self, seed: int) -> tuple[list[Labelled], dict[str, list[Labelled]]]:
         assert self.path is not None  # checked when the config was loaded
-        tests = {name: self._read(path, self.test_split) for name, path in self.tests.items()}
-        return self._read(self.path, self.split), tests
+        rows, held_out = self._read_path(self.path)
+        return rows, held_out | {name: self._read(path, self.test_split) for name, path in self.tests.items()}
+
+    def _read_path(self, path: str) -> tuple[list[Labelled], dict[str, list[Labelled]]]:
+        """All its rows, and those of them that are held out."""
+        rows = self._read(path, self.split)
+        if self.held_out is None:
+            return rows, {}
+        return rows, {HELD_OUT: parts_of(rows, [self.held_out], _HELD_OUT_SEED)[0]}
 
     def _read(self, source: str, split: str) -> list[Labelled]:
         return read_labelled(source, self.parse, split, self.limit)
@@ -95,13 +110,16 @@ class LabelledFiles(LabelledData):
             problems.append(f"{key}.path: {key}.format={self.format} needs a file, a directory or a hub name.")
         else:
             missing = missing_path(f"{key}.path", self.path, base_dir)
-            problems += missing or unreadable(f"{key}.path", self.path, self, partial(self._read, self.path, self.split))
-        if not self.tests and config.evaluation is not None:
-            problems.append(f"{key}.tests: there is nothing to evaluate on; set {key}.tests.NAME=FILE, or evaluation=none.")
+            problems += missing or unreadable(f"{key}.path", self.path, self, partial(self._read_path, self.path))
+        if not self.tests and self.held_out is None and config.evaluation is not None:
+            problems.append(
+                f"{key}.tests: there is nothing to evaluate on; set {key}.tests.NAME=FILE or {key}.held_out=ROWS, or "
+                "evaluation=none."
+            )
         for name, path in self.tests.items():
-            if not PLAIN_NAME.match(name) or name in ("train", "validation"):
+            if not PLAIN_NAME.match(name) or name in _TAKEN:
                 problems.append(
-                    f"{key}.tests.{name}: must be a plain name (letters, digits, _ and -), not train or validation."
+                    f"{key}.tests.{name}: must be a plain name (letters, digits, _ and -), none of {', '.join(_TAKEN)}."
                 )
             missing = missing_path(f"{key}.tests.{name}", path, base_dir)
             problems += missing or unreadable(f"{key}.tests.{name}", path, self, partial(self._read, path, self.test_split))
