@@ -8,7 +8,7 @@ PROCESSES ?= 2
 export HF_HUB_OFFLINE ?= 1
 export PYTHONWARNINGS ?= ignore::FutureWarning
 
-.PHONY: help setup demo test test-all real-model slurm browser check format clean
+.PHONY: help setup demo real test test-all real-model slurm browser check format clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,6 +27,13 @@ $(READY): pyproject.toml constraints.txt
 demo: setup  ## the main job on the embedded sandbox: CoSAlign SFT then DPO, two ranks, ZeRO-2; the table, a picture and a page
 	$(BIN)/python -m trainer experiment=cosalign run.name=demo deepspeed=zero2 launcher.processes=$(PROCESSES)
 	$(BIN)/python -m trainer.compare runs/demo --out runs/demo/report
+
+real: export KEEL_MIRROR := $(or $(KEEL_MIRROR),mirror)
+real: real-model  ## a real model of 135M parameters on public data (docs/real.md): aligned weakly, then SafeSteer, and the table
+	HF_HUB_OFFLINE= $(BIN)/python -m trainer.fetch experiment=real/align
+	HF_HUB_OFFLINE= $(BIN)/python -m trainer.fetch experiment=real/safesteer model.path=smollm2_135m
+	$(BIN)/python -m trainer experiment=real/align launcher.processes=$(PROCESSES)
+	$(BIN)/python -m trainer experiment=real/safesteer launcher.processes=$(PROCESSES)
 
 test: setup  ## the tests, everything real in them
 	$(BIN)/python -m pytest -m 'not slow'

@@ -193,7 +193,5 @@ def test_a_limit_on_a_published_file_is_not_its_head(public_data: Path) -> None:
 def test_a_row_that_is_no_example_is_refused_by_its_length(tmp_path: Path) -> None:
     """One line of 50 MB is a book, and would be tokenized as one."""
     (tmp_path / "f.jsonl").write_text(lines({"text": "a"}, {"text": "a", "turns": [{"content": "word " * 2_000_001}]}))
-    with pytest.raises(
-        DataError, match=r"row 2: holds 10,000,006 characters of text, and a row may have 10,000,000"
-    ):
+    with pytest.raises(DataError, match=r"row 2: holds 10,000,006 characters of text, and a row may have 10,000,000"):
         read_rows(tmp_path / "f.jsonl")

@@ -32,6 +32,7 @@ BASE = SHIPPED["sandbox_steerable"]
 PLACEHOLDERS = {
     "<job id>": JOB,
     "runs/<run.name>": "runs/seeds",
+    "experiment=real/align": "experiment=real/align model.path=sandbox",
     "/models/a-chat-model": "a-chat-model",
     "/models/fine-tuned": "fine-tuned",
     "data.path=...": "data.path=pairs.jsonl",
@@ -152,6 +153,7 @@ FILES: dict[str, Callable[[Path], None]] = {
     "runs/first": trained_run,
     "runs/second": trained_run,
     "runs/dsa": adapted_run,
+    "runs/real-align/sft/model": model,
     "runs/seeds": sweep,
     "runs/beta": sweep,
 }

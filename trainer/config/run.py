@@ -112,7 +112,8 @@ class _WithoutAliases(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-DATASETS = ("data.", "evaluation.")  # keys that begin so name a dataset; others of `outside` a model, or what a run left
+# keys that begin so name a dataset; others of `outside` a model, or what a run left
+DATASETS = ("data.", "evaluation.", "method.rehearsal.")
 
 
 def outside(config: RunConfig) -> dict[str, str]:

@@ -12,6 +12,7 @@ from trainer.config.run import to_mapping
 from trainer.config.section import section
 from trainer.config.stage import Stage, TrlSection
 from trainer.data.formats.pairs import DemonstrationData
+from trainer.data.formats.rows import ALL
 from trainer.methods.pairs.lengths import cuts
 from trainer.methods.pairs.rehearsal import ANSWERS, RehearsalSection
 from trainer.methods.pairs.section import SFT, PairsMethod
@@ -56,6 +57,10 @@ class SftMethod(PairsMethod):
         problems = super().problems(config, base_dir)
         if self.rehearsal is not None:
             problems += self.rehearsal.problems(config.seed, base_dir)
+            if isinstance(config.data, DemonstrationData) and list(config.data.shares) != [ALL]:
+                problems.append(
+                    "method.rehearsal: has no share of a mixture's epoch; take data that is no mixture, or leave it out."
+                )
             cut = cuts(config).get("sft")
             if cut is None or cut.mode != "keep_start":
                 problems.append(
