@@ -52,13 +52,13 @@ def _start(composed: DictConfig) -> int:
 
     config = load_config(plain_values(composed))
     scheduler = config.launcher.scheduler
+    if scheduler is None:
+        run_dir = carry_out(config)
+        print_report(config, run_dir)
+        leave_report(run_dir)
+        return 0
     with alone(config):
         run_dir = claim_directory(config)
-        if scheduler is None:
-            carry_out(config, run_dir)
-            print_report(config, run_dir)
-            leave_report(run_dir)
-            return 0
         if scheduler.inside():
             scheduler.note(run_dir)
             return run_in_job(config, run_dir)

@@ -21,7 +21,7 @@ from trainer.evaluation.costs import costs_of, sources_of
 from trainer.evaluation.generate import answers_to, by_model, key_of
 from trainer.evaluation.judging import Answer, Readings, other_verdicts, readings, refuse_the_unjudged
 from trainer.evaluation.kept import identity_of, inputs_of_stage, kept_of
-from trainer.evaluation.measured import add_measured, measure_together
+from trainer.evaluation.measured import Measured, add_measured, measure_together
 from trainer.evaluation.members import of_member
 from trainer.evaluation.metrics import Judged, Metrics, compare
 from trainer.evaluation.roles import roles_of
@@ -65,11 +65,10 @@ def run(context: StageContext) -> list[Path]:
     context.connect()
     config = context.config
     assert config.evaluation is not None  # the stage exists only where it is set
-    models = _Models(context)
     asked = context.together(partial(who_is_asked_what, config))
     refuse_the_unjudged(config, [item for _, item in asked])
-    found = readings(context, _answers(context, models, asked)) if asked else {}
-    measured = measure_together(context, models.loaded, [(suite, compared(config, suite)) for suite in _measuring(config)])
+    answers, measured = _of_models(context, asked)
+    found = readings(context, answers) if asked else {}
     if not context.is_main:
         return []
     judged = found[config.judge.name].rows if found else []
@@ -135,9 +134,16 @@ def who_is_asked_what(config: RunConfig) -> list[Asked]:
     ]
 
 
-def _measuring(config: RunConfig) -> list[SuiteSection]:
+def _of_models(context: StageContext, asked: Sequence[Asked]) -> tuple[list[Answer], dict[str, Measured]]:
+    """What the models say, and what is measured of those that are loaded here; then they make room for a judge."""
+    config, models = context.config, _Models(context)
     assert config.evaluation is not None
-    return [suite for suite in config.evaluation.members.values() if suite.measured is not None]
+    measuring = [
+        (suite, [c for c in compared(config, suite) if config.method.endpoint(c.weights) is None])
+        for suite in config.evaluation.members.values()
+        if suite.measured is not None
+    ]
+    return _answers(context, models, asked), measure_together(context, models.loaded, measuring)
 
 
 def _answers(context: StageContext, models: _Models, asked: Sequence[Asked]) -> list[Answer]:

@@ -189,9 +189,9 @@ def carry_out(config: RunConfig, run_dir: Path | None = None, only: str | None =
     Raises:
         KeelError: a stage failed; what is finished stays, and the same command continues.
     """
+    if problems := absent_problems(chain(config)):
+        raise ConfigError(problems)
     with alone(config) if run_dir is None else exclusive(run_dir, scheduler_of(config)):
-        if problems := absent_problems(chain(config)):
-            raise ConfigError(problems)
         return _carry_out(config, claim_directory(config) if run_dir is None else run_dir, only)
 
 
