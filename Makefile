@@ -26,7 +26,6 @@ $(READY): pyproject.toml constraints.txt
 
 demo: setup  ## the main job on the embedded sandbox: CoSAlign SFT then DPO, two ranks, ZeRO-2; the table, a picture and a page
 	$(BIN)/python -m trainer experiment=cosalign run.name=demo deepspeed=zero2 launcher.processes=$(PROCESSES)
-	$(BIN)/python -m trainer.compare runs/demo --out runs/demo/report
 
 real: export KEEL_MIRROR := $(or $(KEEL_MIRROR),mirror)
 real: real-model  ## a real model of 135M parameters on public data (docs/real.md): aligned weakly, then SafeSteer, and the table
