@@ -21,7 +21,7 @@ from trainer.config.shipped import SHIPPED
 from trainer.data.labelled import Labelled
 from trainer.errors import ArtifactError, ConfigError, StageFailed
 from trainer.evaluation import generate
-from trainer.evaluation.report import beside, print_report
+from trainer.evaluation.report import beside, print_report, with_auc
 from trainer.methods.dsa import artifact
 from trainer.methods.dsa.adapter_config import AdapterConfig
 from trainer.methods.dsa.base import read
@@ -219,10 +219,14 @@ def test_a_guardrail_judges_with_its_auc_beside_every_number(
     assert "(AUC .75)" in shown and "guard: AUC .75 ±" in shown and "on responses of toxic (n = 4)" in shown
 
 
-def test_the_main_judge_must_tell_all_that_is_asked(with_benign: list[str], tmp_path: Path) -> None:
+def test_the_main_judge_must_tell_all_that_is_asked(asked: list[str], with_benign: list[str], tmp_path: Path) -> None:
     directory = labelled_run(tmp_path / "guards")
     with pytest.raises(ConfigError, match=r"judge=guardrail can tell nothing of over_refusal.*judges.NAME.name=guardrail"):
         run_here(tmp_path, *with_benign, "judge=guardrail", f"judge.path={directory}", "run.name=run")
+    run_dir = run_here(tmp_path, *asked, "judge=guardrail", f"judge.path={directory}", "run.name=attacks")
+    assert results_of(run_dir)["models"]["base"]["asr"]["judge_auc"] == 0.75
+    shown = with_auc((("attack\nsuccess", "asr"),), results_of(run_dir), "guardrail")
+    assert list(shown) == [("attack\nsuccess\n(AUC .75)", "asr")]
 
 
 @pytest.mark.parametrize(
