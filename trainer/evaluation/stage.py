@@ -68,8 +68,10 @@ def run(context: StageContext) -> list[Path]:
     models = _Models(context)
     asked = context.together(partial(who_is_asked_what, config))
     refuse_the_unjudged(config, [item for _, item in asked])
-    found = readings(context, _answers(context, models, asked)) if asked else {}
+    answers = _answers(context, models, asked)
     measured = measure_together(context, models.loaded, [(suite, compared(config, suite)) for suite in _measuring(config)])
+    models.forget()
+    found = readings(context, answers) if asked else {}
     if not context.is_main:
         return []
     judged = found[config.judge.name].rows if found else []
@@ -157,6 +159,10 @@ class _Models:
         self.context = context
         self._trained = {training.stage for training in context.config.training}
         self._base: Any = None
+
+    def forget(self) -> None:
+        """The judges want the room."""
+        self._base = None
 
     def answers(self, weights: str, chats: Sequence[Chat]) -> list[str]:
         """What it says to these chats; on all ranks together."""
