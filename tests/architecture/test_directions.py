@@ -61,8 +61,8 @@ BY_METHOD = {
 # What knows the kinds, and the commands: nothing below imports them.
 TOP = (
     "trainer.kinds", "trainer.keys", "trainer.compare", "trainer.doctor", "trainer.rank", "trainer.worker", "trainer.job",
-    "trainer.plan", "trainer.fetch", "trainer.sweep", "trainer.chat", "trainer.gene", "trainer.reproduce", "trainer.evaluate",
-    "hydra_plugins.keel", "trainer.__main__",
+    "trainer.plan", "trainer.fetch", "trainer.sweep", "trainer.chat", "trainer.gene", "hydra_plugins.keel",
+    "trainer.__main__", "trainer.reproduce", "trainer.evaluate",
 )  # fmt: skip
 
 
