@@ -18,6 +18,7 @@ from trainer.errors import ConfigError, StageFailed
 from trainer.evaluation.kept import Append, Kept, kept_of
 from trainer.items import Chat
 from trainer.pipeline.context import StageContext
+from trainer.pipeline.watchdog import beat
 from trainer.record import fingerprint_of
 
 _LONGEST_WAIT = 60.0  # s, between two tries, where the server names no time
@@ -156,6 +157,7 @@ class Endpoint:
         known = {name: request[name] for name in ("model", "messages")}
         more = {name: value for name, value in request.items() if name not in known}
         for tried in range(self.section.retries + 1):
+            beat()
             try:
                 return _row(self.client.chat.completions.create(**known, extra_body=more))
             except APIStatusError as error:

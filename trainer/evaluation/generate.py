@@ -65,6 +65,7 @@ def collected(
             try:
                 for batch in answering([wanted[key] for key in share]):
                     append((share[index], value) for index, value in batch)
+                    beat()
                     bar.update(len(batch))
             except (ArtifactError, ConfigError) as error:
                 raise type(error)(f"{what}: {error}") from error
