@@ -58,7 +58,7 @@ def test_shipped_shapes_have_the_published_number_of_parameters(model: str, para
 def test_the_papers_run_on_two_nodes_without_weights_data_or_a_hub(somewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = main(PAPER)
     shown = capsys.readouterr()
-    assert code == 2 and "evaluation.path:" in shown.err and "judge.path:" in shown.err  # it could not start as it is
+    assert code == 2 and "judge.path:" in shown.err  # it could not start as it is
     assert "8,030,261,248 parameters" in shown.out
     assert shown.out.count("32 = 1 x 2 x 16") == 2
     assert "Not on this machine" in shown.out and "model.path: meta-llama/Llama-3.1-8B-Instruct" in shown.out

@@ -21,8 +21,8 @@ def positions(model: ModelSection, base_dir: Path) -> int | None:
 def _published(model: ModelSection, base_dir: Path) -> Mapping[str, Any]:
     if model.path is None:
         return {}
-    directory = directory_here(model.path, base_dir, model.revision)
     try:
+        directory = directory_here(model.path, base_dir, model.revision)
         fields = None if directory is None else json.loads((directory / "config.json").read_text())
     except (OSError, ValueError):
         fields = None

@@ -35,7 +35,7 @@ class RunSection:
 class PathsSection:
     """runs: where run directories live (on a cluster: a file system that all nodes share).
     cache: what runs share: the answers of models, by their content; null is `.cache` in `runs`.
-    mirror: a folder with copies of what the hub has, which is read before it: `python -m trainer.fetch` fills it, and its
+    mirror: a folder with copies of what the hub has, which is read before it: `trainer.fetch` fills it, and its
         index.yaml names copies of your own (docs/fetch.md).
     """
 
