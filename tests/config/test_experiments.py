@@ -38,7 +38,9 @@ def test_an_experiment_composes_and_lacks_at_most_the_users_own_files(experiment
 
 
 @pytest.mark.parametrize("debug", ["fast", "one_step"])
-@pytest.mark.parametrize("experiment", [name for name in EXPERIMENTS if "/" not in name and name != "evaluate"])  # tests/real has those
+@pytest.mark.parametrize(
+    "experiment", [name for name in EXPERIMENTS if "/" not in name and name != "evaluate"]
+)  # tests/real has those
 def test_every_experiment_has_a_fast_form(experiment: str, debug: str) -> None:
     config = load_config(composed([f"experiment={experiment}", f"debug={debug}"]))
     assert all(0 < stage_fields(config, training)["max_steps"] <= 4 for training in config.training)
