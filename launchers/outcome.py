@@ -48,7 +48,7 @@ def reason_of(run_dir: Path, stage: str, world_size: int, codes: Mapping[int, in
             name = signal.Signals(-code).name
             hint = " (out of memory is the usual cause)" if name == "SIGKILL" else ""
             return RankLost(f"stage {stage}: rank {rank} of {world_size} was killed by {name}{hint}; the others were stopped.")
-    written = [json.loads(path.read_text()) for path in sorted(errors.glob("rank*.json"))]
+    written = [error for path in sorted(errors.glob("rank*.json")) if (error := _read(path)) is not None]
     if not written and codes and set(codes.values()) == {Interrupted.exit_code}:
         return Interrupted(f"stage {stage}: stopped by a signal before it had begun; the same command continues.")
     if not written:
@@ -62,6 +62,15 @@ def reason_of(run_dir: Path, stage: str, world_size: int, codes: Mapping[int, in
     reason = f"stage {stage}: rank {first['rank']} of {world_size}: {first['type']}: {first['message']}"
     kind = RankLost if first["secondary"] or first["type"] == "Killed" else StageFailed  # nobody but its peers has told
     return kind(f"{reason}\n{first['traceback']}".rstrip())
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """What a rank wrote down; None where it was cut short, by a full disk or a kill."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return found
 
 
 def _hung(stage: str, world_size: int, written: list[dict[str, Any]]) -> str:

@@ -13,6 +13,7 @@ import sys
 import time
 import traceback
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,9 @@ def _write_error(path: Path, rank: int, error: BaseException) -> None:
         "secondary": secondary or isinstance(error, Interrupted),
         "traceback": "" if known else "".join(traceback.format_exception(error)),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record))
+    with suppress(OSError):  # on a full disk the exit code must do
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(record))
 
 
 def main(run_dir: Path, stage_name: str) -> int:

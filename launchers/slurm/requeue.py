@@ -64,7 +64,7 @@ def _succeeded(settings: SlurmLauncher, run_dir: Path, job_id: str, count: str, 
     index = job_id.partition("_")[2]  # of an array's element
     element = [f"--array={index}"] if index else []
     before = {SUCCEEDS: str(restarts(os.environ) + 1)}
-    new = sbatch(settings, script, f"--dependency=afterany:{job_id}", *element, more=before)
+    new = sbatch(settings, script, f"--dependency=afterany:{job_id}", *element, more=before, after=job_id)
     new = f"{new}_{index}" if index else new
     waiting = job_after(run_dir, job_id)
     record(run_dir, [new], [script], again=job_id)

@@ -92,19 +92,30 @@ def _say_if_never_requeued(job: str) -> None:
             )
 
 
-def _arrived(script: Path) -> str | None:
-    """The id of the job that Slurm made of a script without telling sbatch in time; None where it made none."""
+def _arrived(script: Path, after: str | None) -> str | None:
+    """The id of the job that Slurm made of a script without telling sbatch in time; None where it made none.
+
+    Args:
+        after: as for `sbatch`. Other elements of an array may have successors of the same script.
+    """
+    base, _, index = (after or "").partition("_")
     for _ in range(_LOOKS):
         time.sleep(_PAUSE)
         with suppress(StageFailed):
-            found = [job for job, one in queued_jobs().items() if one.script == str(script)]
+            ids = [job.partition("_") for job, one in queued_jobs().items() if one.script == str(script)]
+            found = [job for job, _, element in ids if after is None or (job != base and element == index)]
             if found:
-                return found[-1].split("_")[0]  # of an array, the whole
+                return found[-1]  # of an array, the whole
     return None
 
 
-def sbatch(settings: SlurmLauncher, script: Path, *options: str, more: Mapping[str, str] | None = None) -> str:
+def sbatch(
+    settings: SlurmLauncher, script: Path, *options: str, more: Mapping[str, str] | None = None, after: str | None = None
+) -> str:
     """Submit a script with the variables of `launcher.environment`, and `more`; returns the job id.
+
+    Args:
+        after: the job with the same script, still in the queue, that the new one succeeds.
 
     Raises:
         StageFailed: with sbatch's own message.
@@ -113,7 +124,7 @@ def sbatch(settings: SlurmLauncher, script: Path, *options: str, more: Mapping[s
     try:
         said = slurm(["sbatch", "--parsable", *options, str(script)], {**outside_environment(), **own, **(more or {})})
     except NoAnswer as error:
-        if (job := _arrived(script)) is None:
+        if (job := _arrived(script, after)) is None:
             raise NoAnswer(
                 f"{error}\nNo job of {script} is in the queue so far; one may still come, and the same command looks for it."
             ) from None

@@ -535,6 +535,12 @@ def test_a_directory_that_is_no_run_is_refused_and_untouched(on_existing: str, t
     assert [path.name for path in (tmp_path / "r").iterdir()] == ["thesis.tex"]
 
 
+def test_a_start_that_could_not_write_its_config_holds_up_nobody(tmp_path: Path) -> None:
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / f"{CONFIG}.tmp").write_text("run:\n  na")
+    assert (claim_directory(in_runs("", tmp_path)) / CONFIG).exists()
+
+
 @pytest.mark.parametrize("left", [b"", b"run: {name: \xff", b"run:\n  name: r\nmodel: {pa"])
 def test_a_run_whose_config_was_cut_short_is_reported_in_words(left: bytes, tmp_path: Path) -> None:
     """What a full disk or a kill during the first second leaves."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
+from tests.files import write
 from trainer.compose import composed
 from trainer.config.load import load_config
 from trainer.data.formats.gene import GeneFiles
@@ -81,21 +80,16 @@ def test_no_prompt_of_the_sandbox_is_used_twice_and_none_is_tested() -> None:
         assert not tested & {e.prompt[0]["content"] for e in examples}
 
 
-def write(path: Path, rows: Sequence[Mapping[str, object]]) -> str:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(path)
-
-
 def test_files_give_the_sets_of_a_gene(tmp_path: Path) -> None:
     harmless = [{"instruction": f"do {i}", "input": "this", "output": f"done {i}"} for i in range(20)]
     refused = [[{"role": "user", "content": f"no {i}"}, {"role": "assistant", "content": "sorry"}] for i in range(20)]
     given = {
-        "harmful": write(tmp_path / "harmful.jsonl", [{"instruction": f"bad {i}"} for i in range(20)]),
-        "harmless": write(tmp_path / "harmless.jsonl", harmless),
-        "answered": write(tmp_path / "answered.jsonl", [{"prompt": f"evil {i}", "completion": "yes"} for i in range(4)]),
-        "refusals": write(tmp_path / "refusals.jsonl", [{"messages": messages} for messages in refused]),
+        "harmful": write(tmp_path / "harmful.jsonl", *[{"instruction": f"bad {i}"} for i in range(20)]),
+        "harmless": write(tmp_path / "harmless.jsonl", *harmless),
+        "answered": write(tmp_path / "answered.jsonl", *[{"prompt": f"evil {i}", "completion": "yes"} for i in range(4)]),
+        "refusals": write(tmp_path / "refusals.jsonl", *[{"messages": messages} for messages in refused]),
     }
-    task = write(tmp_path / "task.jsonl", [{"question": "q", "answer": "a"}])
+    task = write(tmp_path / "task.jsonl", {"question": "q", "answer": "a"})
     sizes = {
         "distil": 8,
         "benign": 4,
@@ -111,7 +105,7 @@ def test_files_give_the_sets_of_a_gene(tmp_path: Path) -> None:
     assert sets.aligning == [] and [item.suite for item in sets.probes] == ["attack"] * 8
     assert all(prompt.endswith("\n\nthis") for prompt in sets.harmless)
     assert sets.refusals[0].chosen == "sorry" and sets.tasks["mine"][0].chosen == "a"
-    unclear = write(tmp_path / "unclear.jsonl", [{"prompt": "kill a process", "unsafe": 0}])
+    unclear = write(tmp_path / "unclear.jsonl", {"prompt": "kill a process", "unsafe": 0})
     problems = GeneFiles(format="gene", tasks={"mine": task}, **(given | {"harmful": unclear})).problems("data", None, tmp_path)  # type: ignore[arg-type]
     assert len(problems) == 1 and "the column unsafe may be a label" in problems[0]
     with pytest.raises(DataError, match=r"data\.refusals: samples of 40 \+ 4 need 44"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.files import write
 from trainer.data.columns import InstructionColumns
 from trainer.data.instructions import COLUMNS, draw, read_instructions
 from trainer.errors import DataError
@@ -19,11 +19,6 @@ from trainer.sandbox.benchmark import capability_items, safety_items, sandbox_it
 from trainer.sandbox.instructions import INSTRUCTIONS, mix_pairs, safety_pairs, sandbox_instructions
 from trainer.sandbox.requests import REFUSAL, answer_make
 from trainer.sandbox.world import Thing, world
-
-
-def write(path: Path, *rows: dict[str, Any]) -> str:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(path)
 
 
 def read(source: str | Path, harmful: bool | None = True, split: str | None = None, **columns: Any) -> list[str]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.files import write
 from trainer.data.formats.aegis import from_aegis
 from trainer.data.formats.beavertails import from_beavertails
 from trainer.data.formats.do_not_answer import DoNotAnswerData, from_do_not_answer
@@ -28,17 +27,6 @@ PARSERS = {
     "do_not_answer": from_do_not_answer,
     "labelled": from_labelled,
 }
-
-
-def write(path: Path, *rows: dict[str, Any]) -> str:
-    if path.suffix == ".csv":
-        with path.open("w", newline="") as stream:
-            writer = csv.DictWriter(stream, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-    else:
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(path)
 
 
 SUFFIXES = ("a.jsonl", "a.csv")  # csv knows no null, no number and no truth value

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from tests.config.test_data_is_read import problems
+from tests.files import write
 from trainer.compose import composed
 from trainer.config.load import load_config
 from trainer.data.formats.mixture import MixtureData
@@ -53,11 +53,6 @@ def test_no_example_comes_again_before_each_has_come_once() -> None:
 
 
 # --------------------------------------------------------------------------------------------------------------- configs
-def write(path: Path, *rows: object) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
 def of_two(tmp_path: Path, pairs: int = 4, chats: int = 12) -> list[str]:
     one = write(tmp_path / "a.jsonl", *({"prompt": f"p{n}", "chosen": "yes", "rejected": "no"} for n in range(pairs)))
     two = write(tmp_path / "b.jsonl", *({"instruction": f"i{n}", "output": "so"} for n in range(chats)))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
+from tests.files import write
 from trainer.config.bases import SuiteSection
 from trainer.data import hub
 from trainer.errors import DataError
@@ -28,18 +27,6 @@ PUBLISHED = ("strongreject", "harmbench", "advbench", "jailbreakbench", "sorry_b
 def suite(benchmark: str, **keys: Any) -> SuiteSection:
     made: SuiteSection = TypeAdapter(SUITES[benchmark]).validate_python({"benchmark": benchmark, **keys})
     return made
-
-
-def written(path: Path, rows: Sequence[Mapping[str, Any]]) -> str:
-    """As csv where it is called so, else as JSON lines."""
-    if path.suffix == ".csv":
-        with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-    else:
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(path)
 
 
 def said(items: list[Item]) -> list[tuple[str, str]]:
@@ -93,7 +80,7 @@ ROWS: dict[str, list[tuple[list[dict[str, Any]], list[tuple[str, str]]]]] = {
 )
 def test_rows_as_published_become_prompts(benchmark: str, layout: int, tmp_path: Path) -> None:
     rows, expected = ROWS[benchmark][layout]
-    items = suite(benchmark, path=written(tmp_path / "rows.jsonl", rows)).items()
+    items = suite(benchmark, path=write(tmp_path / "rows.jsonl", *rows)).items()
     assert said(items) == expected
     assert {item.split for item in items} == {benchmark} and len({item.id for item in items}) == len(items)
     assert {item.rubric for item in items} == {"strongreject" if benchmark == "strongreject" else ""}
@@ -102,7 +89,7 @@ def test_rows_as_published_become_prompts(benchmark: str, layout: int, tmp_path:
 def test_jailbreakbench_has_a_harmful_and_a_benign_half(tmp_path: Path) -> None:
     row = {"Index": 0, "Target": "Sure", "Behavior": "title", "Category": "c", "Source": "Original"}
     halves = {
-        name: written(tmp_path / f"{name}-behaviors.csv", [{**row, "Goal": f"{name} {i}"} for i in range(4)])
+        name: write(tmp_path / f"{name}-behaviors.csv", *({**row, "Goal": f"{name} {i}"} for i in range(4)))
         for name in ("harmful", "benign")
     }
     both = suite("jailbreakbench", path=halves["harmful"], benign=halves["benign"], prompts=3)
@@ -116,7 +103,7 @@ def test_jailbreakbench_has_a_harmful_and_a_benign_half(tmp_path: Path) -> None:
 
 def test_what_is_drawn_is_the_same_every_time_and_of_each_half(tmp_path: Path) -> None:
     rows = [{"prompt": f"{kind} {i}", "type": f"{kind}homonyms", "focus": ""} for i in range(30) for kind in ("", "contrast_")]
-    path = written(tmp_path / "xstest.csv", rows)
+    path = write(tmp_path / "xstest.csv", *rows)
     drawn, again = (suite("xstest", path=path, prompts=5).items() for _ in range(2))
     assert drawn == again and Counter(item.suite for item in drawn) == {"attack": 5, "over_refusal": 5}
     assert said(drawn[:5]) != said(suite("xstest", path=path).items())[:5]
@@ -149,10 +136,10 @@ def test_on_the_hub_every_subset_and_the_right_split_is_read(monkeypatch: pytest
 
 
 def test_a_row_without_its_prompt_is_named(tmp_path: Path) -> None:
-    path = written(tmp_path / "rows.jsonl", [{"prompt": "p", "category": "c"}, {"prompt": " ", "category": "c"}])
+    path = write(tmp_path / "rows.jsonl", {"prompt": "p", "category": "c"}, {"prompt": " ", "category": "c"})
     with pytest.raises(DataError, match="row 2: prompt is blank; remove the row"):
         suite("beavertails", path=path).items()
-    path = written(tmp_path / "rows.jsonl", [{"category": "c"}])
+    path = write(tmp_path / "rows.jsonl", {"category": "c"})
     with pytest.raises(DataError, match="row 1: has no column prompt; its columns are category"):
         suite("beavertails", path=path).items()
 

@@ -37,6 +37,12 @@ def test_the_cause_is_the_first_error_that_is_not_a_lost_peer(tmp_path: Path) ->
     assert str(reason) == "stage sft: rank 1 of 3: ZeroDivisionError: division by zero"
 
 
+def test_last_words_that_a_full_disk_cut_short_hide_no_others(tmp_path: Path) -> None:
+    _written(tmp_path, 1, 2.0, "ZeroDivisionError", "division by zero")
+    (tmp_path / "sft" / "errors" / "rank0.json").write_text('{"rank"')
+    assert "rank 1 of 2: ZeroDivisionError" in str(reason_of(tmp_path, "sft", 2, {0: 1, 1: 1}))
+
+
 def test_a_killed_rank_is_the_cause_whatever_the_others_say(tmp_path: Path) -> None:
     _written(tmp_path, 0, 1.0, "RuntimeError", "Connection closed by peer", secondary=True)
     reason = reason_of(tmp_path, "sft", 2, {0: 1, 1: -9})

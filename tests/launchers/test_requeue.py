@@ -106,6 +106,28 @@ def test_an_element_of_an_array_is_continued_alone(commands: Commands, tmp_path:
     assert jobs.recorded_jobs(tmp_path) == ["7_3", "12_3"]
 
 
+def _late(arguments: list[str], environment: object = None) -> str:
+    if arguments[0] == "sbatch":
+        raise NoAnswer("sbatch got no answer in 60 s")
+    return slurm(arguments)
+
+
+def test_a_successor_of_which_sbatch_did_not_tell_is_neither_this_job_nor_that_of_a_sibling(
+    commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "array-1.sbatch"
+    script.write_text("")
+    monkeypatch.setattr(submit, "_PAUSE", 0.0)
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    monkeypatch.setattr(submit, "slurm", _late)
+    jobs.record(tmp_path, ["7_3"], [script])
+    queue = "".join(f'echo "{job} RUNNING {script}"; ' for job in ("11_3", "12_4", "7_3", "7_4"))
+    commands(scontrol=_shown(requeue=0), squeue=queue)
+    assert requeue.queue_again(slurm_section(), tmp_path, STOPPED) == Interrupted.exit_code
+    assert jobs.recorded_jobs(tmp_path) == ["7_3", "11_3"]
+
+
 def test_it_is_said_at_submission(commands: Commands, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     commands(scontrol=_shown(requeue=0), sbatch="echo 7")
     submit.submit_run(slurm_section(), "first", tmp_path, chain(slurm_config()))
@@ -118,13 +140,7 @@ def test_it_is_said_at_submission(commands: Commands, tmp_path: Path, capsys: py
 def test_a_job_of_which_sbatch_did_not_tell_is_found_in_the_queue(commands: Commands, tmp_path: Path,
                                                                   monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     script = tmp_path / "job.sbatch"
-
-    def late(arguments: list[str], environment: object = None) -> str:
-        if arguments[0] == "sbatch":
-            raise NoAnswer("sbatch got no answer in 60 s")
-        return slurm(arguments)
-
-    monkeypatch.setattr(submit, "slurm", late)
+    monkeypatch.setattr(submit, "slurm", _late)
     monkeypatch.setattr(submit, "_PAUSE", 0.0)
     called = commands(squeue=f'echo "5 RUNNING /elsewhere/job.sbatch"; echo "7 PENDING {script}"', scontrol=_shown())
     monkeypatch.delenv("SLURM_JOB_ID")

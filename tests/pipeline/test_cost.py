@@ -47,6 +47,12 @@ def test_a_start_that_fails_is_paid_for_too(tmp_path: Path) -> None:
     assert len(earlier(tmp_path)) == 2
 
 
+def test_where_what_it_cost_cannot_be_written_the_failure_itself_is_told(tmp_path: Path) -> None:
+    (tmp_path / EARLIER).touch()  # no directory can be made there
+    with pytest.raises(KeyboardInterrupt), Meter().kept_if_it_fails(tmp_path, 0):
+        raise KeyboardInterrupt
+
+
 def test_a_meter_counts_work_and_not_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([100.0, 460.0])
     monkeypatch.setattr("trainer.pipeline.meter.time.process_time", lambda: next(clock))

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -137,6 +138,14 @@ def test_of_a_job_the_scheduler_knows_more(queue: Any, silent: float, free: bool
             exclusive(tmp_path, queue).__enter__()
 
 
+def test_a_job_that_begins_while_its_submission_still_has_the_run_waits(tmp_path: Path) -> None:
+    submission = _start(tmp_path)
+    assert _said(submission) == "mine"
+    threading.Timer(0.5, lambda: submission.communicate("\n")).start()
+    with exclusive(tmp_path, None, patience=60):
+        assert submission.wait() == 0
+
+
 def test_where_there_are_no_links_the_name_itself_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> None:
         raise PermissionError(1, "Operation not permitted")
@@ -149,13 +158,16 @@ def test_where_there_are_no_links_the_name_itself_decides(tmp_path: Path, monkey
     assert not lock._create(tmp_path / LOCK / "1", lock._me(None))
 
 
-def test_one_that_was_taken_over_is_told_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("cleared", [False, True], ids=["its number is there", "later ones have cleared it away"])
+def test_one_that_was_taken_over_is_told_to_stop(cleared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "BEAT", 0.01)
     told: list[int] = []
     previous = signal.signal(signal.SIGTERM, lambda number, _frame: told.append(number))
     try:
         with exclusive(tmp_path, None):
-            (tmp_path / LOCK / "2").write_text("{}")
+            (tmp_path / LOCK / "3").write_text("{}")
+            if cleared:
+                (tmp_path / LOCK / "1").unlink()
             while not told:
                 signal.sigtimedwait([], 0.01)
     finally:

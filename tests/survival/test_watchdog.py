@@ -8,9 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from launchers.local.section import free_port
+from trainer.children import children_of
 from trainer.pipeline.watchdog import Silence
 
 # Each scenario in a process of its own, with the libraries loaded once for all of them. Exit status 1: the watchdog ended it.
@@ -95,6 +97,15 @@ def test_a_rank_ends_only_where_nobody_gives_a_sign_of_life(tmp_path: Path) -> N
     assert dict(line.split(maxsplit=1) for line in done.stdout.splitlines()) == _ENDS
     told = [json.loads((tmp_path / "waits_for_one_that_sleeps" / f"rank{rank}.json").read_text()) for rank in (0, 1)]
     assert [words["in_collective"] for words in told] == [False, True]
+
+
+class _Hidden(psutil.Process):
+    def children(self, recursive: bool = False) -> list[psutil.Process]:
+        raise psutil.AccessDenied(1)
+
+
+def test_where_processes_are_hidden_the_watch_goes_on() -> None:
+    assert children_of(_Hidden()) == []
 
 
 def test_time_in_which_nothing_ran_is_no_silence() -> None:

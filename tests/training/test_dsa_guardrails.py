@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.conftest import losses, results
+from tests.files import write
 from tests.training.here import run_here
 from tests.warm.client import stop_warm, warm_keel
 from trainer.checkpoints.store import all_checkpoints
@@ -259,13 +260,8 @@ def test_a_guardrail_learns_the_probabilities_of_the_full_size_one(tmp_path: Pat
 # Data of one's own
 
 
-def write(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
 def own_data(tmp_path: Path, train: list[dict[str, Any]], test: list[dict[str, Any]]) -> tuple[str, ...]:
-    files = write(tmp_path / "train.jsonl", train), write(tmp_path / "test.jsonl", test)
+    files = write(tmp_path / "train.jsonl", *train), write(tmp_path / "test.jsonl", *test)
     return (
         *alone("plr"), "data=labelled", f"data.path={files[0]}", f"data.tests.mine={files[1]}",
         "data.train=20", "data.validation=10", "trainer.max_steps=1", "data.limit=100",

@@ -30,6 +30,9 @@ from trainer.record import owner_of, this_user
 LOCK = ".lock"
 BEAT = 10.0  # seconds between two signs of life
 DEAD_AFTER = 120.0  # seconds without one after which a holder on another machine counts as dead
+LONGEST = DEAD_AFTER + BEAT  # seconds after which whoever is dead is known to be
+
+_PAUSE = 1.0  # seconds between two attempts of a start that waits
 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)  # as file systems without them say it
 _held: set[Path] = set()  # by this process
@@ -59,11 +62,12 @@ class Holder:
 
 
 @contextmanager
-def exclusive(run_dir: Path, scheduler: Scheduler | None) -> Iterator[None]:
+def exclusive(run_dir: Path, scheduler: Scheduler | None, patience: float = 0.0) -> Iterator[None]:
     """Have a run's directory alone in this block; it is made where it is not there. A block inside such a block has it already.
 
     Args:
         scheduler: of the jobs that may work there.
+        patience: seconds to wait for somebody else to let go.
 
     Raises:
         ConfigError: somebody else has it, and the text says who; or it cannot be written.
@@ -72,7 +76,7 @@ def exclusive(run_dir: Path, scheduler: Scheduler | None) -> Iterator[None]:
     if place in _held:
         yield
         return
-    mine = _take(place, scheduler)
+    mine = _take(place, scheduler, time.monotonic() + patience)
     _held.add(place)
     over = threading.Event()
     threading.Thread(target=_beat, args=(mine, over), name="run lock", daemon=True).start()
@@ -85,14 +89,17 @@ def exclusive(run_dir: Path, scheduler: Scheduler | None) -> Iterator[None]:
             _write(mine, replace(_read(mine) or _me(scheduler), released=True))
 
 
-def _take(run_dir: Path, scheduler: Scheduler | None) -> Path:
+def _take(run_dir: Path, scheduler: Scheduler | None, until: float) -> Path:
     directory, me = run_dir / LOCK, _me(scheduler)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         while True:
             numbers = _numbers(directory)
             if numbers and not _let_go(directory / str(numbers[-1]), me, scheduler):
-                raise ConfigError(_busy(run_dir, directory / str(numbers[-1])))
+                if time.monotonic() >= until:
+                    raise ConfigError(_busy(run_dir, directory / str(numbers[-1])))
+                time.sleep(_PAUSE)
+                continue
             mine = directory / str(numbers[-1] + 1 if numbers else 1)
             if _create(mine, me):
                 for number in numbers[:-1]:
@@ -216,11 +223,11 @@ def _beat(mine: Path, over: threading.Event) -> None:
     """Signs of life; and where another start has taken the run over (this machine was cut off for minutes), the end of this."""
     while not over.wait(BEAT):
         with suppress(OSError):
-            os.utime(mine)
-            if _numbers(mine.parent)[-1] > int(mine.name):
+            if any(number > int(mine.name) for number in _numbers(mine.parent)):
                 print(f"{mine.parent.parent}: another start has taken over; this one stops", file=sys.stderr, flush=True)
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
+            os.utime(mine)
 
 
 def _busy(run_dir: Path, path: Path) -> str:

@@ -7,7 +7,7 @@ import os
 import resource
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -44,9 +44,10 @@ class Meter:
             yield
         except BaseException:
             path = stage_dir / EARLIER / f"rank{rank}.jsonl"
-            path.parent.mkdir(exist_ok=True)
-            with path.open("a") as file:
-                file.write(json.dumps(asdict(self.read())) + "\n")
+            with suppress(OSError):  # a full disk may be why it does not finish
+                path.parent.mkdir(exist_ok=True)
+                with path.open("a") as file:
+                    file.write(json.dumps(asdict(self.read())) + "\n")
             raise
 
 

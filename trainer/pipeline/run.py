@@ -20,7 +20,7 @@ from trainer.config.stage import Stage
 from trainer.config.zero import zero_stage
 from trainer.errors import ArtifactError, ConfigError, RankLost, StageFailed
 from trainer.pipeline.chain import chain
-from trainer.pipeline.lock import LOCK, exclusive
+from trainer.pipeline.lock import LOCK, LONGEST, exclusive
 from trainer.pipeline.manifest import Manifest, damaged_outputs, read_manifest
 from trainer.pipeline.places import PICTURE, REPORT, RESULTS
 from trainer.pipeline.work import TICKET, absent_problems, inputs_of
@@ -93,7 +93,10 @@ def alone(config: RunConfig) -> Iterator[None]:
 
 def _refuse_what_is_no_run(run_dir: Path) -> None:
     """Raises ConfigError; nothing has been written there."""
-    if run_dir.exists() and not (run_dir / CONFIG).exists() and any(not _is_others(path) for path in run_dir.iterdir()):
+    cut_short = run_dir / f"{CONFIG}.tmp"  # by a full disk, or a kill
+    if not run_dir.exists() or (run_dir / CONFIG).exists():
+        return
+    if any(path != cut_short and not _is_others(path) for path in run_dir.iterdir()):
         raise ConfigError(f"run.name: {run_dir} exists and is not a run; choose another run.name or paths.runs.")
 
 
@@ -191,7 +194,8 @@ def carry_out(config: RunConfig, run_dir: Path | None = None, only: str | None =
     """
     if problems := absent_problems(chain(config)):
         raise ConfigError(problems)
-    with alone(config) if run_dir is None else exclusive(run_dir, scheduler_of(config)):
+    # A job may begin while the command that submits it still has the run, and where one that had it has just died.
+    with alone(config) if run_dir is None else exclusive(run_dir, scheduler_of(config), patience=LONGEST):
         return _carry_out(config, claim_directory(config) if run_dir is None else run_dir, only)
 
 

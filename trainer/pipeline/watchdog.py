@@ -13,12 +13,15 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 
 import psutil
 import torch.distributed as dist
+
+from trainer.children import children_of
 
 _FRAMES = 12  # innermost, of each thread
 _TICK = 5.0  # seconds between two looks, at most
@@ -112,8 +115,9 @@ class Watchdog:
             "in_collective": any(_is_collective(frame.filename) for frames in stacks.values() for frame in frames),
             "traceback": "".join(traceback.format_list(stacks[self._main_thread])),
         }
-        self.report.parent.mkdir(parents=True, exist_ok=True)
-        self.report.write_text(json.dumps(record))
+        with suppress(OSError):  # on a full disk it ends without last words
+            self.report.parent.mkdir(parents=True, exist_ok=True)
+            self.report.write_text(json.dumps(record))
         os._exit(1)  # the main thread is stuck: nothing orderly is left to do
 
 
@@ -151,7 +155,7 @@ class _Work:
 
     def _children(self) -> float:
         seconds = 0.0
-        for child in self._process.children(recursive=True):
+        for child in children_of(self._process):
             try:
                 if not child.name().startswith("wandb"):
                     seconds += sum(child.cpu_times()[:2])

@@ -11,6 +11,8 @@ from typing import Any
 
 import psutil
 
+from trainer.children import children_of
+
 _WAITING = 100_000  # rows that may wait for a W&B that does not take them
 _FORGETTING = 5.0  # seconds
 
@@ -64,7 +66,7 @@ class Remote:
     def _lose(self, why: str) -> None:
         self.lost = why
         print(f"tracking: W&B is lost ({why}); the run goes on, and metrics.jsonl has everything", file=sys.stderr, flush=True)
-        for child in psutil.Process().children():
+        for child in children_of(psutil.Process()):
             try:
                 if child.name().startswith("wandb-core"):
                     child.kill()

@@ -35,7 +35,7 @@ _PATIENCE = {"finished": 120.0, "preempted": 15.0, "failed": 15.0}  # seconds fo
 def stable_id(stage_dir: Path) -> str:
     """The W&B id of a stage: made once, kept in its directory, the same after every restart."""
     path = stage_dir / WANDB_ID
-    if not path.exists():
+    if not (path.exists() and path.read_text().strip()):  # empty where the disk was full
         path.write_text(uuid.uuid4().hex[:12])
     return path.read_text().strip()
 
