@@ -121,7 +121,7 @@ def test_what_was_measured_is_not_measured_again(base: Any, tokenizer: Any, tmp_
     models = {"base": base, "sft": shifted(base, 0.02)}
     rows = [Contender("base", "base", shows_config=False), Contender("sft", "sft")]
     first, _ = measured(tmp_path, models, tokenizer, rows)
-    (kept,) = (tmp_path / "evaluate").glob("drift-*.jsonl")
+    (kept,) = (tmp_path / "evaluate" / "drift").glob("*.jsonl")
     lines = kept.read_text().splitlines()
     kept.write_text("\n".join(lines[:-2]) + "\n" + lines[-2][:-9])  # killed in the last line but one
     again, loaded = measured(tmp_path, models, tokenizer, rows)
