@@ -162,9 +162,16 @@ def test_a_run_measures_its_models(tmp_path: Path) -> None:
 
 def test_what_cannot_work_is_said(tmp_path: Path, base: Any) -> None:
     path = rows_file(tmp_path / "rows.jsonl", [{"prompt": "a"}])
+    empty = rows_file(tmp_path / "empty.jsonl", [{"prompt": "a", "response": " "}])
+    labelled = rows_file(tmp_path / "labelled.jsonl", [{"prompt": "a", "response": "b", "label": "safe"}])
+    load_config(composed(["experiment=sft", "evaluation=drift", f"evaluation.sets.x={labelled}"]))
     for overrides, line in (
         ((), "evaluation.sets: there is nothing to measure on; set evaluation.sets.NAME=FILE"),
         ((f"evaluation.sets.x={path}",), f"evaluation.sets.x: {path}: row 1: format chat needs"),
+        (
+            (f"evaluation.sets.x={empty}",),
+            f"evaluation.sets.x: {empty}: has no reply to a user's turn; give examples",
+        ),
         (("evaluation.sets.x=./no.csv",), "evaluation.sets.x: ./no.csv does not exist"),
         (("evaluation.sets.x=./no.csv", "evaluation.splits.y=test"), "evaluation.splits.y: there is no such set; "),
     ):
