@@ -15,7 +15,7 @@ from trainer.ending import explain
 from trainer.errors import KeelError
 from trainer.ledger.query import select
 from trainer.ledger.store import ledger_of, rebuild
-from trainer.terminal import table_console
+from trainer.terminal import prepare, table_console
 from trainer.vocabulary import measure_of
 
 _WIDTH = 160  # where the output is not a terminal
@@ -63,4 +63,5 @@ def _rebuild(runs: Path) -> int:
 
 
 if __name__ == "__main__":
+    prepare()
     sys.exit(main())

@@ -18,7 +18,7 @@ from trainer.errors import ConfigError, KeelError
 from trainer.reproduce.published import PLACES, TABLES
 from trainer.reproduce.table import shown
 from trainer.results.directories import read_directories
-from trainer.terminal import table_console
+from trainer.terminal import prepare, table_console
 
 _WIDTH = 180  # where the output is not a terminal
 _HERE = (
@@ -105,4 +105,5 @@ def _print(method: str, found: Comparison | None) -> None:
 
 
 if __name__ == "__main__":
+    prepare()
     sys.exit(main())
