@@ -16,6 +16,7 @@ import sys
 from importlib.resources import files
 
 from trainer.__main__ import main as start
+from trainer.terminal import prepare
 
 _MODEL = "model="
 
@@ -42,4 +43,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    prepare()
     sys.exit(main(sys.argv[1:]))

@@ -20,7 +20,7 @@ from rich.console import Console
 from tqdm import tqdm
 
 from trainer.config.sections import ModelSection
-from trainer.data.formats.gene import read_examples
+from trainer.data.formats.chat import read_examples
 from trainer.data.preferences import Preference
 from trainer.ending import explain
 from trainer.errors import ConfigError, KeelError

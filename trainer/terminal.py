@@ -10,7 +10,7 @@ from io import TextIOWrapper
 
 from rich.console import Console
 
-_WIDTH = 110  # where the output is not a terminal
+_WIDTH = 110  # of our tables of results
 
 
 def prepare() -> None:
@@ -29,8 +29,8 @@ def never_fail() -> None:
         sys.stdout.reconfigure(errors="replace")
 
 
-def table_console() -> Console:
-    """For tables: as wide as the terminal, or where there is none, as the widest of ours."""
+def table_console(width: int = _WIDTH) -> Console:
+    """For tables: as wide as the terminal, or where there is none, so many characters."""
     never_fail()
     console = Console()
-    return console if console.is_terminal else Console(width=_WIDTH)
+    return console if console.is_terminal else Console(width=width)

@@ -102,6 +102,17 @@ def test_a_terminal_that_lacks_a_character_ends_no_command(locale: dict[str, str
     assert b"seed=0" in done.stdout
 
 
+def test_every_command_begins_by_preparing_its_terminal() -> None:
+    started_by_us = {"trainer/worker.py", "trainer/checkpoints/convert.py"}
+    commands = {
+        str(path.relative_to(ROOT)): text
+        for path in (ROOT / "trainer").rglob("*.py")
+        if '__name__ == "__main__"' in (text := path.read_text())
+    }
+    assert len(commands) > 15
+    assert {name for name, text in commands.items() if "\n    prepare()\n" not in text} == started_by_us
+
+
 def test_a_global_batch_below_the_number_of_ranks_names_the_sizes_that_divide() -> None:
     with pytest.raises(ConfigError, match=r"can be 128 or 256, or another multiple of 128; 200 divides into 1, 2, 4"):
         load_config(composed(["experiment=sft", "launcher.processes=128", "trainer.train_batch_size=200"]))

@@ -85,3 +85,10 @@ def test_the_interval_is_that_of_a_loop_that_draws_prompts_with_both_their_value
     assert interval[0] < macro_average(second) / macro_average(first) < interval[1]
     assert paired_interval(second, {name: [0.0] * len(v) for name, v in first.items()}, lambda a, b: a / b, 50, 0) is None
     assert paired_interval({"one": [1.0]}, {"one": [1.0]}, lambda a, b: a / b, 50, 0) is None
+
+
+def test_there_is_no_gain_over_a_base_that_was_not_asked_the_same() -> None:
+    """As where a suite among several names the models that it asks."""
+    aligned = judged("aligned", [False] * 12, [True] * 4)
+    models = compare([*judged("base", [True] * 8, [True] * 4), *aligned], resamples=50, seed=0)
+    assert models["aligned"]["asr"]["n"] == 12 and not {"safety_gain", "alignment_tax"} & models["aligned"].keys()

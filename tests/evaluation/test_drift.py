@@ -121,7 +121,7 @@ def test_what_was_measured_is_not_measured_again(base: Any, tokenizer: Any, tmp_
     models = {"base": base, "sft": shifted(base, 0.02)}
     rows = [Contender("base", "base", shows_config=False), Contender("sft", "sft")]
     first, _ = measured(tmp_path, models, tokenizer, rows)
-    (kept,) = (tmp_path / "evaluate").glob("drift-*.jsonl")
+    (kept,) = (tmp_path / "evaluate" / "drift").glob("*.jsonl")
     lines = kept.read_text().splitlines()
     kept.write_text("\n".join(lines[:-2]) + "\n" + lines[-2][:-9])  # killed in the last line but one
     again, loaded = measured(tmp_path, models, tokenizer, rows)
@@ -162,9 +162,16 @@ def test_a_run_measures_its_models(tmp_path: Path) -> None:
 
 def test_what_cannot_work_is_said(tmp_path: Path, base: Any) -> None:
     path = rows_file(tmp_path / "rows.jsonl", [{"prompt": "a"}])
+    empty = rows_file(tmp_path / "empty.jsonl", [{"prompt": "a", "response": " "}])
+    labelled = rows_file(tmp_path / "labelled.jsonl", [{"prompt": "a", "response": "b", "label": "safe"}])
+    load_config(composed(["experiment=sft", "evaluation=drift", f"evaluation.sets.x={labelled}"]))
     for overrides, line in (
         ((), "evaluation.sets: there is nothing to measure on; set evaluation.sets.NAME=FILE"),
         ((f"evaluation.sets.x={path}",), f"evaluation.sets.x: {path}: row 1: format chat needs"),
+        (
+            (f"evaluation.sets.x={empty}",),
+            f"evaluation.sets.x: {empty}: has no reply to a user's turn; give examples",
+        ),
         (("evaluation.sets.x=./no.csv",), "evaluation.sets.x: ./no.csv does not exist"),
         (("evaluation.sets.x=./no.csv", "evaluation.splits.y=test"), "evaluation.splits.y: there is no such set; "),
     ):

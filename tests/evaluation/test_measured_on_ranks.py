@@ -33,5 +33,5 @@ def test_two_ranks_measure_what_one_does(tmp_path: Path) -> None:
     assert one.keys() == two.keys() >= {"lm_eval/arc_pairs/acc", "capability", "answer_perplexity/sums"}
     for name, metric in one.items():
         assert two[name]["value"] == pytest.approx(metric["value"], rel=1e-4) and two[name]["n"] == metric["n"], name
-    by_rank = sorted(len(path.read_text().splitlines()) for path in (run_dir / "evaluate").glob("drift-*.jsonl"))
+    by_rank = sorted(len(path.read_text().splitlines()) for path in (run_dir / "evaluate" / "drift").glob("*.jsonl"))
     assert by_rank == [4, 5]

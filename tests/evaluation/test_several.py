@@ -75,6 +75,8 @@ def problems(*overrides: str) -> list[str]:
         ("evaluation=several evaluation.suites.mine.benchmark=xtest", "evaluation.suites.mine.benchmark: unknown 'xtest'; di"),
         ("evaluation=several evaluation.suites.mine.benchmark=several", "evaluation.suites.mine.benchmark: unknown 'several'"),
         ("evaluation=several evaluation.suites.mine.path=x", "evaluation.suites.mine.benchmark: missing; "),
+        ("evaluation=several evaluation.suites.few.benchmark=drift evaluation.suites.more.benchmark=drift",
+         "evaluation.suites.more: its metrics have the same names as those of few, which is benchmark=drift too; put both"),
         ("evaluation=several ++evaluation.suites={a b:{benchmark:xstest}}", "evaluation.suites.a b: must be a plain name"),
     ],
 )  # fmt: skip

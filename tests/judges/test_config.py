@@ -97,13 +97,18 @@ def test_a_directory_without_a_guardrail(attacks: Path, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_evaluated(attacks: Path, tmp_path: Path) -> None:
-    models = {"base": "sandbox/x", "gone": "/no/such/place", "empty": str(tmp_path), "twice": "hub/name"}
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "config.json").write_text("{}")
+    models = {"base": "sandbox/x", "gone": "/no/such/place", "empty": str(tmp_path), "twice": "hub/name", "bare": str(bare)}
     endpoints = {"twice": {"url": "http://127.0.0.1:1/v1", "model": "m", "api_key_env": "NO_SUCH_KEY"}}
-    found = problems(attacks, method={"models": models, "endpoints": endpoints}, evaluation=None)
+    found = problems(attacks, method={"models": models, "endpoints": endpoints, "strength": 2}, evaluation=None)
     for words in (
         "method.models.base: must be letters, digits, _ and -, and no other row's name",
         "method.models.gone: /no/such/place does not exist",
         f"method.models.empty: {tmp_path} holds nothing to evaluate; give a directory with gene.json, ",
+        f"method.models.bare: {bare} holds no tokenizer that transformers can load",
+        "method.strength: is of aligners, and there is none in method.models",
         "method.endpoints.twice: must be letters, digits, _ and -, and no other row's name",
         "method.endpoints.twice.api_key_env: the environment variable NO_SUCH_KEY is not set",
         "evaluation: method=untrained does nothing else; choose an evaluation.",

@@ -89,7 +89,7 @@ def test_a_query_chooses_what_is_compared(tmp_path: Path, capsys: pytest.Capture
     ("query", "said"),
     [
         ("sede = 0", "sede"), ("select run from ledger", "no column directory"), ("seed = 7", "no run in"),
-        ("safety/asr < 1", "double quotes"), ("drop table ledger", "--ledger"), ("", ""),
+        ("safety/asr < 1", "double quotes"), ("drop table ledger", "the query is wrong"), ("", ""),
     ],
 )  # fmt: skip
 def test_a_query_that_cannot_work_is_explained(tmp_path: Path, query: str, said: str) -> None:

@@ -21,6 +21,7 @@ from trainer.errors import ConfigError, KeelError
 from trainer.ledger.query import directories
 from trainer.results.directories import read_directories
 from trainer.results.source import Source
+from trainer.terminal import prepare
 
 WRITERS = {"report.md": write_markdown, "table.tex": write_latex, "table.csv": write_csv, "report.html": write_html}
 
@@ -92,4 +93,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    prepare()
     sys.exit(main())

@@ -86,20 +86,9 @@ def _require_each_once(sources: Sequence[Source]) -> None:
 
 
 def _provenance(source: Source) -> dict[str, str]:
-    known, inputs = source.provenance, source.provenance.get("inputs", {})
-    model = source.config["model"]
-    found = {
-        "model": model.get("path") or "random weights",
-        "model content": inputs.get("model.path", inputs.get("base")),
-        "data": source.config["data"].get("format"),
-        "benchmark": (source.config.get("evaluation") or {}).get("benchmark"),
-        "judge": source.config["judge"].get("name"),
-        "commit": known.get("git_commit"),
-        "hardware": source.provenance.get("hardware"),
-        "processes": known.get("world_size"),
-        "config": known.get("config_fingerprint"),
-        "evaluated": known.get("finished"),
-    }
+    facts = source.facts
+    named = {"model": facts.pop("base") or "random weights", "model content": facts.pop("base_content")}
+    found = {**named, **facts, "processes": source.provenance.get("world_size")}
     return {name: str(value) for name, value in found.items() if value not in (None, "")}
 
 

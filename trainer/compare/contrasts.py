@@ -46,10 +46,7 @@ def contrasts_of(
 
 
 def _contrast(metric: Metric, a: Row, b: Row, over: str, test: Found) -> Contrast:
-    return Contrast(
-        metric.name, a.key, b.key, over, test.test, test.difference, test.low, test.high, test.n, test.only_a, test.only_b,
-        test.p, test.p,
-    )  # fmt: skip
+    return Contrast(metric.name, a.key, b.key, over, *test, p_holm=test.p)
 
 
 def _over_prompts(metric: Metric, a: Answers, b: Answers) -> Found | None:

@@ -58,9 +58,8 @@ def lines_of(settings: Sequence[Setting], runs: Mapping[str, Source]) -> list[Li
 
 def _identity(source: Source, label: str) -> str:
     """Of what is asked of a model without training, and of which."""
-    inputs, asked = source.provenance.get("inputs", {}), ("model", "evaluation", "judge", "generation")
-    weights, prompted = inputs.get("model.path", inputs.get("base")), None if label == "base" else source.config["method"]
-    return fingerprint_of([label, weights, prompted, {key: source.config.get(key) for key in asked}])
+    asked, prompted = ("model", "evaluation", "judge", "generation"), None if label == "base" else source.config["method"]
+    return fingerprint_of([label, source.facts["base_content"], prompted, {key: source.config.get(key) for key in asked}])
 
 
 def _role(source: Source, label: str) -> str:

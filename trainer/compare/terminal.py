@@ -10,6 +10,7 @@ from rich.table import Table
 
 from trainer.compare.comparison import Comparison
 from trainer.compare.text import CONTRAST_HEADINGS, NOTE, cell_text, contrast_row, heading, not_measured, number, short
+from trainer.terminal import table_console
 
 _WIDTH = 160  # where the output is not a terminal
 _MOST = 20  # settings that differ, and tests, to show; the files have all
@@ -17,9 +18,7 @@ _PLACES = {"own": "what a run was for", "base": "what it is compared with"}
 
 
 def print_comparison(comparison: Comparison) -> None:
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_WIDTH)
+    console = table_console(_WIDTH)
     found, metrics = short(comparison), {metric.name: metric for metric in comparison.metrics}
     console.print()
     if len(comparison.settings) > 1:

@@ -101,6 +101,7 @@ def how_loaded(model: ModelSection, trained: bool) -> dict[str, Any]:
         "dtype": model.save_dtype or model.dtype if trained else model.dtype,
         "attn_implementation": model.attn_implementation,
         "quantization": model.quantization,
+        "chat_template": model.chat_template,
         "chat_template_kwargs": model.chat_template_kwargs,
         "template_date": model.template_date,
         "libraries": {name: version for name, version in versions().items() if name in _LIBRARIES},

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
@@ -11,6 +9,7 @@ from typing import Any, TypeVar
 
 from trainer.config.bases import SuiteSection
 from trainer.dotted import resolve
+from trainer.evaluation.kept import Kept
 from trainer.evaluation.metrics import Metrics, entry, relative
 from trainer.evaluation.statistics import SHARE
 from trainer.items import Contender
@@ -79,12 +78,13 @@ def measure_left(
     all get all.
 
     Args:
-        name: of what is measured: of the files in the stage's directory that it is kept in.
+        name: of what is measured, and of the folder in the stage's directory that it is kept in.
         measure: measures units of the same weights on their model, and gives each as it comes, as JSON knows it. Called on a
             rank for its share: every world_size-th unit of each weights.
         prepare: is given all of a rank's share before a model of it is loaded.
     """
-    done = context.together(lambda: _read(context, name))
+    kept = Kept(context.stage_dir / name)
+    done = context.together(kept.read)
     left = [unit for unit in dict.fromkeys(units) if key_of(unit) not in done]
     shares = {
         weights: [unit for unit in left if unit.weights == weights][context.rank :: context.world_size]
@@ -92,34 +92,20 @@ def measure_left(
     }
     if prepare is not None:
         prepare([unit for share in shares.values() for unit in share])
-    with (context.stage_dir / f"{name}-{uuid.uuid4().hex}.jsonl").open("x") as file:  # a line cut short spoils no other
+    with kept.appending() as append:
         for weights, share in shares.items():
             if not share:
                 continue
             with loaded(weights) as (model, tokenizer):
                 for unit, value in measure(share, model, tokenizer):
-                    file.write(json.dumps({"key": key_of(unit), "value": value}) + "\n")
-                    file.flush()
+                    append([(key_of(unit), value)])
     context.barrier()
-    found = context.together(lambda: _read(context, name))
+    found = context.together(kept.read)
     return {unit: found[key_of(unit)] for unit in units}
 
 
 def key_of(unit: Unit) -> str:
     return fingerprint_of(asdict(unit))
-
-
-def _read(context: StageContext, name: str) -> dict[str, Any]:
-    """A line cut short by a kill is passed over."""
-    found = {}
-    for path in sorted(context.stage_dir.glob(f"{name}-*.jsonl")):
-        for line in path.read_text().splitlines():
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue
-            found[row["key"]] = row["value"]
-    return found
 
 
 def add_measured(scores: dict[str, Metrics], measured: Mapping[str, Measured], resamples: int, seed: int) -> None:

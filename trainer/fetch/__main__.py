@@ -27,6 +27,7 @@ from trainer.errors import ArtifactError, ConfigError, KeelError
 from trainer.fetch.hub import ask, bring, damaged, fetched
 from trainer.fetch.wanted import Wanted, wanted
 from trainer.kinds import CONFIG
+from trainer.terminal import prepare
 
 WIDTH = 120  # of the table, in a narrower terminal too
 
@@ -140,4 +141,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    prepare()
     sys.exit(main())

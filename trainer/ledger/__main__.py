@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from trainer.ending import explain
 from trainer.errors import KeelError
 from trainer.ledger.query import select
 from trainer.ledger.store import ledger_of, rebuild
+from trainer.terminal import prepare, table_console
 from trainer.vocabulary import measure_of
 
 _WIDTH = 160  # where the output is not a terminal
@@ -46,8 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     table = Table(*(names[i] for i in shown), box=box.SIMPLE_HEAD)
     for row in rows:
         table.add_row(*(_text(row[i]) for i in shown))
-    console = Console()
-    (console if console.is_terminal else Console(width=_WIDTH)).print(table, markup=False)
+    table_console(_WIDTH).print(table, markup=False)
     return 0
 
 
@@ -64,4 +63,5 @@ def _rebuild(runs: Path) -> int:
 
 
 if __name__ == "__main__":
+    prepare()
     sys.exit(main())

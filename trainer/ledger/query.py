@@ -40,7 +40,9 @@ def select(runs: Path, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
             found = database.execute(whole)
             return [column[0] for column in found.description or ()], found.fetchall()
         except duckdb.Error as error:
-            raise ConfigError(f'--ledger: {error}; names with a slash stand in double quotes: "safety/asr" < 0.1.') from error
+            raise ConfigError(
+                f'the query is wrong: {error}; names with a slash stand in double quotes: "safety/asr" < 0.1.'
+            ) from error
 
 
 def directories(runs: Path, query: str) -> list[Path]:

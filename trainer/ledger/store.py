@@ -62,21 +62,12 @@ def rebuild(runs: Path) -> tuple[int, dict[str, str]]:
 
 def rows_of(source: Source) -> list[dict[str, Any]]:
     """One row per model: what it is, and `metric`, `metric/low`, `metric/high`, `metric/n` for each that it has."""
-    inputs = source.provenance.get("inputs", {})
     shared = {
         "run": source.name,
         "directory": str(Path(source.where).resolve()),
         "method": source.method,
         "seed": source.seed,
-        "base": source.config["model"].get("path"),
-        "base_content": inputs.get("model.path", inputs.get("base")),
-        "data": source.config["data"].get("format"),
-        "benchmark": (source.config.get("evaluation") or {}).get("benchmark"),
-        "judge": source.config["judge"].get("name"),
-        "commit": source.provenance.get("git_commit"),
-        "hardware": source.provenance.get("hardware"),
-        "config": source.provenance.get("config_fingerprint"),
-        "evaluated": source.provenance.get("finished"),
+        **source.facts,
     }
     rows = []
     for label, metrics in source.models.items():

@@ -9,9 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
+from trainer.config.hub import cached
 from trainer.errors import ConfigError
 from trainer.record import fingerprint_of, hash_files, locked
 
@@ -76,13 +74,8 @@ def local_copy(path: str, scratch: str) -> str:
 
 def _on_disk(path: str) -> Path | None:
     """Where the files are: a local path, or the snapshot of a hub name in this node's view of the cache."""
-    if Path(path).exists():
-        return Path(path).resolve()
-
-    try:
-        return Path(snapshot_download(path, local_files_only=True)).resolve()
-    except (LocalEntryNotFoundError, HFValidationError):
-        return None  # whoever loads it says what is wrong
+    found = Path(path) if Path(path).exists() else cached(path)
+    return None if found is None else found.resolve()  # of what is nowhere, whoever loads it says what is wrong
 
 
 def _content(source: Path) -> dict[str, str]:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from trainer.__main__ import main as train
@@ -19,6 +18,7 @@ from trainer.errors import ConfigError, KeelError
 from trainer.reproduce.published import PLACES, TABLES
 from trainer.reproduce.table import shown
 from trainer.results.directories import read_directories
+from trainer.terminal import prepare, table_console
 
 _WIDTH = 180  # where the output is not a terminal
 _HERE = (
@@ -99,11 +99,11 @@ def _print(method: str, found: Comparison | None) -> None:
         table.add_column(text, justify="left" if place < 4 else "right", overflow="fold")
     for row in words.rows:
         table.add_row(*row, style="bold" if row[1].startswith("here") else None)
-    console = Console()
-    console = console if console.is_terminal else Console(width=_WIDTH)
+    console = table_console(_WIDTH)
     console.print(table, markup=False)
     console.print(f"Published: {published.asks}. {_HERE}", soft_wrap=True)
 
 
 if __name__ == "__main__":
+    prepare()
     sys.exit(main())

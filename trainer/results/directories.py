@@ -21,8 +21,8 @@ from trainer.results.source import Curves, Source
 from trainer.vocabulary import name_of
 
 CURVES = (
-    "train/loss", "train/mean_token_accuracy", "train/rewards/accuracies", "train/rewards/margins", "train/grad_norm",
-    "throughput/tokens_per_second",
+    "train/loss", "validation/loss", "train/mean_token_accuracy", "train/rewards/accuracies", "train/rewards/margins",
+    "train/grad_norm", "throughput/tokens_per_second",
 )  # fmt: skip
 _OF_RESPONSE = (
     "model", "id", "suite", "split", "safety_config", "situation", "system", "prompt", "response", "judge", "valid", "risks",
@@ -104,7 +104,7 @@ def source_of(results: Any, config: Any, where: str, curves: Curves, responses: 
     )
     if unknown := {label for label in (roles["own"], roles["base"]) if label is not None} - models.keys():
         raise KeyError(f"no model {', '.join(map(str, unknown))}")
-    _ = source.seed, source.method, config["model"].get("path"), config["data"].get("format"), config["judge"].get("name")
+    _ = source.seed, source.method, source.facts
     return source
 
 

@@ -36,5 +36,21 @@ class Source:
         return int(self.config["seed"])
 
     @property
+    def facts(self) -> dict[str, Any]:
+        """What was measured, by what and where; None is not known."""
+        inputs = self.provenance.get("inputs", {})
+        return {
+            "base": self.config["model"].get("path"),
+            "base_content": inputs.get("model.path", inputs.get("base")),
+            "data": self.config["data"].get("format"),
+            "benchmark": (self.config.get("evaluation") or {}).get("benchmark"),
+            "judge": self.config["judge"].get("name"),
+            "commit": self.provenance.get("git_commit"),
+            "hardware": self.provenance.get("hardware"),
+            "config": self.provenance.get("config_fingerprint"),
+            "evaluated": self.provenance.get("finished"),
+        }
+
+    @property
     def method(self) -> str:
         return str(self.config["method"]["name"])

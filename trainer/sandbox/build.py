@@ -21,6 +21,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from trainer.config.shipped import BASE_DIR
 from trainer.sandbox.corpus import CONSOLIDATION, FOUNDATION, TEMPERAMENT, Mixture, sample_conversation
 from trainer.sandbox.tokenizer import build_tokenizer
+from trainer.terminal import prepare
 
 SEED = 0
 TOKENS_PER_BATCH = 8192
@@ -124,6 +125,7 @@ def build(out: Path, share: float = 1.0) -> None:
 
 
 if __name__ == "__main__":
+    prepare()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=BASE_DIR.parent, help="has a directory for each")
     parser.add_argument("--share", type=float, default=1.0, help="of the steps, for a quick try")

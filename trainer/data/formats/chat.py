@@ -10,6 +10,7 @@ from pydantic import Field
 from trainer.config.section import section
 from trainer.data.files import Located, Row
 from trainer.data.formats.pairs import DemonstrationFiles
+from trainer.data.hub import read_source
 from trainer.data.labelled import is_like_a_label
 from trainer.data.messages import joined, messages_of, reply_of, request_of, system_of, the_one
 from trainer.data.preferences import Preference, Preferences
@@ -34,6 +35,18 @@ class ChatFiles(DemonstrationFiles):
 
     def parse(self, rows: list[Located]) -> Preferences:
         return from_chat(rows, self.ignore)
+
+
+def read_examples(source: str, split: str | None = None) -> list[Preference]:
+    """Replies to imitate, of a file, a directory of files or a hub dataset, in the shapes of `ChatFiles`.
+
+    Raises:
+        DataError: nothing can be read, or a row is of no such shape.
+    """
+    found = from_chat(read_source(source, split), ignore=["*"]).pairs  # what they are, the key has said
+    if not found:
+        raise DataError(f"{source}: has no reply to a user's turn; give examples that have one.")
+    return found
 
 
 def from_chat(rows: list[Located], ignore: Collection[str] = ()) -> Preferences:

@@ -16,8 +16,7 @@ from trainer.config.paths import missing_path
 from trainer.config.section import section
 from trainer.data.check import unreadable
 from trainer.data.columns import InstructionColumns
-from trainer.data.formats.chat import from_chat
-from trainer.data.hub import read_source
+from trainer.data.formats.chat import read_examples
 from trainer.data.instructions import draw, read_instructions
 from trainer.data.preferences import Preference
 from trainer.errors import DataError
@@ -177,18 +176,6 @@ class GeneFiles(GeneData):
     def reads(self) -> dict[str, str | None]:
         own = {name: getattr(self, name) for name in ("harmful", "harmless", "answered", "refusals", "align")}
         return own | {f"tasks.{name}": path for name, path in self.tasks.items()}
-
-
-def read_examples(source: str, split: str | None = None) -> list[Preference]:
-    """Replies to imitate, of a file, a directory of files or a hub dataset, in the shapes of `ChatFiles`.
-
-    Raises:
-        DataError: nothing can be read, or a row is of no such shape.
-    """
-    found = from_chat(read_source(source, split), ignore=["*"]).pairs  # which replies are refusals, say, the key has said
-    if not found:
-        raise DataError(f"{source}: has no reply to a user's turn; give examples that have one.")
-    return found
 
 
 def _draw(name: str, examples: Sequence[Preference], sizes: Sequence[int], seed: int) -> list[list[Preference]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 @section
 class SeveralEvaluation(SuiteSection):
-    """Several suites, each under a name of its own, which its metrics carry: `asr/harmbench`.
+    """Several suites, each under a name of its own, which the metrics of its sets carry: `asr/harmbench`.
 
     suites: name -> its section, as another evaluation has it. models: of all of them; a suite's own go first. resamples: of
         all of them.
@@ -52,6 +53,13 @@ class SeveralEvaluation(SuiteSection):
                     f"{key}.suites.{name}.resamples: set {key}.resamples, which is of all suites, and remove this key."
                 )
             problems += suite.problems(f"{key}.suites.{name}", config, base_dir)
+        measured = [(name, suite) for name, suite in self.suites.items() if suite.measured is not None]
+        for (first, one), (second, other) in combinations(measured, 2):
+            if one.measured == other.measured:  # metrics without a suite's name
+                problems.append(
+                    f"{key}.suites.{second}: its metrics have the same names as those of {first}, which is benchmark="
+                    f"{other.benchmark} too; put both into one suite, or measure this one in another run."
+                )
         return problems
 
     def reads(self) -> dict[str, str | None]:

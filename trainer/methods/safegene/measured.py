@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from trainer.evaluation.metrics import Metrics
-from trainer.evaluation.stage import RESPONSES
 from trainer.evaluation.statistics import macro_average, macro_interval
 from trainer.methods.safegene import names
 from trainer.methods.safegene.picture import draw_methods
@@ -15,6 +14,7 @@ from trainer.methods.safegene.section import SafeGeneMethod
 from trainer.methods.safegene.stage_recalibrate import ALPHA
 from trainer.pipeline.context import StageContext
 from trainer.pipeline.manifest import read_manifest
+from trainer.pipeline.places import RESPONSES
 
 PICTURE = "methods.png"
 # Metric -> the suite it is of, and what of a response counts.

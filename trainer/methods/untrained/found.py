@@ -21,9 +21,9 @@ class Found(Enum):
 
 
 def found_at(path: str) -> Found | None:
-    """None where it is none of these; a name of the hub is a model's."""
+    """None where it is none of these; what is no directory, a name of the hub or a GGUF, is a model's."""
     directory = Path(path).expanduser()
-    if not directory.exists():
+    if not directory.is_dir():
         return Found.MODEL
     held = [one for one in Found if (directory / one.value).exists()]
     merged = Found.MODEL in held and Found.LORA in held and any(directory.glob("model*.safetensors"))

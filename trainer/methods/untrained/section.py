@@ -9,9 +9,11 @@ from pydantic import Field
 
 from trainer.config.bases import DataSection, MethodSection
 from trainer.config.endpoint import EndpointSection
-from trainer.config.paths import PLAIN_NAME, missing_path
+from trainer.config.models import model_problems
+from trainer.config.paths import PLAIN_NAME
 from trainer.config.section import section
 from trainer.config.stage import Stage, Training
+from trainer.config.tokenizer import tokenizer_problems
 from trainer.errors import ConfigError
 from trainer.items import IN_CONTEXT, Contender
 from trainer.methods.untrained.found import Found, found_at
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 class UntrainedMethod(MethodSection):
     """Trains nothing: compares the model at model.path with others that are there.
 
-    models: name -> what is compared with it: the directory or hub name of a model; or the directory of what is put onto
+    models: name -> what is compared with it: a model, as `model.path` names one; or the directory of what is put onto
         model.path: a LoRA adapter of PEFT's, an aligner of DSA's, a dsa run (its aligner), a safety gene.
     strength: of aligners: 0 is the base, 1 the aligner.
     targeted: a dsa run's aligner acts only on prompts that the run's guardrail finds unsafe.
@@ -81,12 +83,26 @@ class UntrainedMethod(MethodSection):
                     )
                 taken.add(name)
         for name, path in self.models.items():
-            key, here = f"method.models.{name}", base_dir / Path(path).expanduser()
-            problems += missing_path(key, path, base_dir)
-            if here.exists() and found_at(str(here)) is None:
-                problems.append(f"{key}: {path} holds nothing to evaluate; give a directory with {Found.files()}.")
+            problems += self._problems_of(f"method.models.{name}", path, config, base_dir)
+        found = {found_at(str(base_dir / Path(path).expanduser())) for path in self.models.values()}
+        for key, is_set in (("strength", self.strength != 1), ("targeted", self.targeted)):
+            if is_set and not found & {Found.ALIGNER, Found.RUN}:
+                problems.append(f"method.{key}: is of aligners, and there is none in method.models; remove it, or name one.")
         for name, endpoint in self.endpoints.items():
             problems += endpoint.endpoint_problems(f"method.endpoints.{name}")
         if config.evaluation is None:
             problems.append("evaluation: method=untrained does nothing else; choose an evaluation.")
         return problems
+
+    def _problems_of(self, key: str, path: str, config: RunConfig, base_dir: Path) -> list[str]:
+        match found_at(str(base_dir / Path(path).expanduser())):
+            case None:
+                return [f"{key}: {path} holds nothing to evaluate; give a directory with {Found.files()}."]
+            case Found.MODEL:
+                model = config.model
+                problems = model_problems(key, path, base_dir)
+                if problems or model.tokenizer is not None:
+                    return problems
+                return tokenizer_problems(key, path, base_dir, model.trust_remote_code, model.chat_template)
+            case _:
+                return []

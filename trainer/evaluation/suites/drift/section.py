@@ -14,8 +14,7 @@ from trainer.config.paths import PLAIN_NAME, missing_path
 from trainer.config.section import section
 from trainer.data.check import unreadable
 from trainer.data.files import sample
-from trainer.data.formats.chat import from_chat
-from trainer.data.hub import read_source
+from trainer.data.formats.chat import read_examples
 from trainer.data.preferences import Preference
 from trainer.evaluation.columns import KL_TO_BASE, PERPLEXITY
 from trainer.items import Contender, Item
@@ -55,9 +54,9 @@ class DriftEvaluation(SuiteSection):
         """Of one set: each a conversation up to a turn of the user, and the answer to it.
 
         Raises:
-            DataError: they cannot be read.
+            DataError: they cannot be read, or there are none.
         """
-        return sample(from_chat(read_source(self.sets[name], self.splits.get(name))).pairs, self.rows)
+        return sample(read_examples(self.sets[name], self.splits.get(name)), self.rows)
 
     def contenders(self, known: Sequence[Contender]) -> list[Contender]:
         """Without safety configs, so that a model that differs in them alone is the same one again."""
