@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,6 @@ class Training:
         base: the stage whose model it starts from; None is the base model of the run.
         fields: what this variant sets otherwise than its section does.
         lora: fields of peft.LoraConfig; None trains what the stage's work says, usually all weights.
-        leaves: a `model` that transformers loads, or an `adapter` beside a base.
         validation: part of the data -> its share of an epoch, where rows are held out to watch the training by.
     """
 
@@ -53,7 +52,6 @@ class Training:
     base: str | None = None
     fields: Mapping[str, Any] = field(default_factory=dict)
     lora: Mapping[str, Any] | None = None
-    leaves: Literal["model", "adapter"] = "model"
     validation: Mapping[str, float] = field(default_factory=dict)
 
 

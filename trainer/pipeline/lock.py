@@ -90,7 +90,7 @@ def exclusive(run_dir: Path, scheduler: Scheduler | None, patience: float = 0.0)
 
 
 def _take(run_dir: Path, scheduler: Scheduler | None, until: float) -> Path:
-    directory, me = run_dir / LOCK, _me(scheduler)
+    directory, me, told = run_dir / LOCK, _me(scheduler), False
     try:
         directory.mkdir(parents=True, exist_ok=True)
         while True:
@@ -98,6 +98,9 @@ def _take(run_dir: Path, scheduler: Scheduler | None, until: float) -> Path:
             if numbers and not _let_go(directory / str(numbers[-1]), me, scheduler):
                 if time.monotonic() >= until:
                     raise ConfigError(_busy(run_dir, directory / str(numbers[-1])))
+                if not told:
+                    told = True
+                    print(f"waits for another start to let go of {run_dir}", file=sys.stderr, flush=True)
                 time.sleep(_PAUSE)
                 continue
             mine = directory / str(numbers[-1] + 1 if numbers else 1)

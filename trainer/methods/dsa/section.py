@@ -161,13 +161,13 @@ class DsaMethod(MethodSection):
         if self.aligner is not None:
             pairs = pairs_of(config)
             held_out = {} if pairs is None else pairs.held_out
-            stages.append(Training(ALIGNER_STAGE, "dpo", ALIGNER, leaves="adapter", validation=held_out))
+            stages.append(Training(ALIGNER_STAGE, "dpo", ALIGNER, validation=held_out))
             stages += [self._baseline(name, baseline, held_out) for name, baseline in self.dpo_baselines.items()]
         return tuple(stages)
 
     def _guardrail(self, name: str) -> Training:
         rate = {"learning_rate": self.full_learning_rate} if name == FULL and self.full_learning_rate is not None else {}
-        return Training(guardrail_stage(name), "guardrail", name, fields=rate, leaves="adapter")
+        return Training(guardrail_stage(name), "guardrail", name, fields=rate)
 
     def _baseline(self, name: str, baseline: DpoBaseline, held_out: Mapping[str, float]) -> Training:
         rate = {} if baseline.learning_rate is None else {"learning_rate": baseline.learning_rate}

@@ -184,10 +184,10 @@ class SafeGeneMethod(MethodSection):
         stages = [] if aligned is None else [Training(ALIGNED, "sft", fields=self.align.fields)]
         stages.append(Training(DEGRADE, "sft", base=aligned, fields=self.degrade.fields, lora=self.degrade.lora))
         beside = aligned if self.degrade.lora is not None else DEGRADE
-        stages.append(Training(GENE, "distil", base=beside, lora=lora, leaves="adapter"))
+        stages.append(Training(GENE, "distil", base=beside, lora=lora))
         if names.ON_ALIGNED in self.controls:
             own = names.ON_ALIGNED
-            stages.append(Training(names.ON_ALIGNED_STAGE, "distil", own, base=aligned, lora=lora, leaves="adapter"))
+            stages.append(Training(names.ON_ALIGNED_STAGE, "distil", own, base=aligned, lora=lora))
         tuned = self.task.fields
         if "safemerge" in self.baselines:
             stages.append(Training(SAFETY, "sft", "safemerge", base=aligned, fields=tuned, lora=self.task.lora))
@@ -196,7 +196,7 @@ class SafeGeneMethod(MethodSection):
             stages.append(Training(trained, "sft", names.NONE, base=aligned, fields=tuned, lora=self.task.lora))
             for control in self.recalibrations():
                 name = names.recalibrate_stage(task, control)
-                stages.append(Training(name, "recalibrate", control or names.OWN, base=trained, leaves="adapter"))
+                stages.append(Training(name, "recalibrate", control or names.OWN, base=trained))
             if "salora" in self.baselines:
                 name = names.salora_stage(task)
                 stages.append(Training(name, "sft", "salora", base=aligned, fields=tuned, lora=self.task.lora))
