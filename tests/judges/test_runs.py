@@ -296,7 +296,9 @@ def test_everything_that_can_be_put_onto_a_base(asked: list[str], there: Path, t
     answered = said(run_here(tmp_path, *zero))
     assert answered == {"aligner": answers["base"], "lora": answers["lora"]}
     results = results_of(tmp_path / "run")
-    assert results["models"]["lora"].keys() >= {"asr", "safety_gain"} or results["models"]["base"]["asr"]["value"] == 1.0
+    assert {label: metrics["asr"]["n"] > 0 for label, metrics in results["models"].items()} == dict.fromkeys(
+        ["base", *models], True
+    )
 
 
 def test_what_does_not_fit_is_refused(asked: list[str], there: Path, tmp_path: Path) -> None:

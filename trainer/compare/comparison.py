@@ -3,8 +3,7 @@ computes nothing itself."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -240,7 +239,3 @@ class Comparison:
     curves: list[Curve]
     prompts: list[Prompt]
     responses: list[Response]
-
-    def as_json(self) -> dict[str, Any]:
-        """Nothing but what JSON holds."""
-        return asdict(self)
