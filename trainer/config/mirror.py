@@ -1,6 +1,6 @@
 """`paths.mirror`: a folder with copies of what the hub has, which is read before the hub is.
 
-It holds what `python -m trainer.fetch` brought, below `models/` and `datasets/`, and copies of the user's own, which an
+It holds what `trainer.fetch` brought, below `models/` and `datasets/`, and copies of the user's own, which an
 `index.yaml` names:
 
     datasets:

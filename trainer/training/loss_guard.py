@@ -151,13 +151,13 @@ class LossGuard:
         return margin is not None and value > reference + margin * max(1.0, abs(reference))
 
     def _keep_reply(self, inputs: Mapping[str, Any]) -> None:
-        if "completion_mask" not in inputs or not isinstance(self._trainer.model, (PreTrainedModel, PeftModel)):
+        names = ("input_ids", "attention_mask", "completion_mask")  # what was sampled by the model itself has other ones
+        if not inputs.keys() >= set(names) or not isinstance(self._trainer.model, (PreTrainedModel, PeftModel)):
             return
         preferred = [bool(label) for label in inputs["label"]] if "label" in inputs else [True]  # DPO has the chosen ones first
         if True in preferred or not self._reply:
             self._is_preferred = self._is_preferred or True in preferred
             place = preferred.index(True) if True in preferred else 0
-            names = ("input_ids", "attention_mask", "completion_mask")
             self._reply = {name: inputs[name][place : place + 1] for name in names}
 
     def _nats_now(self) -> float | None:
