@@ -36,7 +36,7 @@ def test_a_model_that_offline_nodes_lack_is_a_fault_with_its_fix(tmp_path: Path)
     code, output = doctor("launcher.processes=2", "model.path=nobody/no-such-model", "data.prompts=9", cwd=tmp_path)
     assert code == 1, output
     assert "✗ model and data" in output and "model.path: nobody/no-such-model" in output
-    assert "-> download them where there is a network" in output
+    assert "-> bring them into a mirror where there is a network (python -m trainer.fetch" in " ".join(output.split())
     assert output.rstrip().endswith("1 fault")
     assert list(tmp_path.glob("runs/doctor/*/doctor/report.json")), "what was found stays, to be looked at"
 
