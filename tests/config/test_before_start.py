@@ -116,14 +116,14 @@ def test_offline_a_name_of_the_hub_that_is_not_in_the_cache_is_an_error_before_a
 ) -> None:
     monkeypatch.setattr("trainer.pipeline.hub.is_offline_mode", lambda: True)
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "prepared"))
-    given = ["experiment=sft", "model.path=org/name", "data=preference", "data.path=nobody/pairs:all", "evaluation=none"]
+    given = ["experiment=sft", "model.path=org/name", "data=preference", "data.path=Some-Body/TwoPairs:all", "evaluation=none"]
     config = load_config(composed([*given, "model.tokenizer=org/nmae", f"paths.runs={tmp_path / 'runs'}"]))
     with pytest.raises(ConfigError) as caught:
         carry_out(config)
     assert [line.partition(": ")[0] for line in caught.value.problems] == ["model.tokenizer", "data.path"]
-    assert "hf download nobody/pairs --repo-type dataset" in caught.value.problems[1]
+    assert "hf download Some-Body/TwoPairs --repo-type dataset" in caught.value.problems[1]
     assert not (tmp_path / "runs").exists()
-    (tmp_path / "prepared" / "nobody___pairs").mkdir(parents=True)
+    (tmp_path / "prepared" / "Some-Body___two_pairs").mkdir(parents=True)  # as `datasets` writes it
     assert [line.partition(": ")[0] for line in absent_problems(chain(config))] == ["model.tokenizer"]
 
 

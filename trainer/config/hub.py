@@ -28,3 +28,12 @@ def cached(name: str, kind: str = "model", revision: str | None = None) -> Path 
         commit = revision
     snapshot = folder / "snapshots" / commit
     return snapshot if snapshot.is_dir() else None
+
+
+def prepared(name: str) -> bool:
+    """Whether `datasets` has made its tables of a hub dataset, which it reads where the files themselves are not there."""
+    from datasets import config  # takes a second
+    from datasets.naming import camelcase_to_snakecase
+
+    *namespace, own = name.partition(":")[0].split("/")
+    return Path(config.HF_DATASETS_CACHE, "___".join([*namespace, camelcase_to_snakecase(own)])).is_dir()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datasets.config import HF_DATASETS_CACHE
-from huggingface_hub import snapshot_download, try_to_load_from_cache
+from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.constants import HF_HUB_OFFLINE
-from huggingface_hub.errors import LocalEntryNotFoundError
 
 from trainer.config.datasets import dataset_place
+from trainer.config.hub import cached, prepared
 from trainer.config.models import model_place
 from trainer.config.paths import looks_local
 from trainer.config.run import DATASETS, RunConfig, outside
@@ -43,7 +42,7 @@ def _is_present(key: str, name: str, revision: str | None) -> bool:
     if looks_local(name):
         return Path(name).expanduser().exists()
     if key.startswith(DATASETS):
-        return _has_dataset(name)
+        return cached(name, "dataset") is not None or prepared(name)
     files = ("tokenizer_config.json",) if key == "model.tokenizer" else ("config.json",)
     weights = () if key == "model.tokenizer" else ("model.safetensors", "model.safetensors.index.json")
     there = [_cached(name, file, revision) for file in files]
@@ -52,13 +51,3 @@ def _is_present(key: str, name: str, revision: str | None) -> bool:
 
 def _cached(name: str, file: str, revision: str | None) -> bool:
     return isinstance(try_to_load_from_cache(name, file, revision=revision), str)
-
-
-def _has_dataset(name: str) -> bool:
-    """As a snapshot of the hub, or as what `datasets` made of it."""
-    name = name.partition(":")[0]  # owner/name:subset
-    try:
-        snapshot_download(name, repo_type="dataset", local_files_only=True)
-        return True
-    except LocalEntryNotFoundError:
-        return (Path(HF_DATASETS_CACHE) / name.replace("/", "___").lower()).exists()

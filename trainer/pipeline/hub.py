@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from pathlib import Path
 
 from huggingface_hub import HfApi
 from huggingface_hub.constants import is_offline_mode
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
-from trainer.config.hub import cached
+from trainer.config.hub import cached, prepared
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _TIMEOUT = 10  # s
@@ -39,20 +38,13 @@ def why_absent(name: str, kind: str) -> str | None:
         return None
     if not is_offline_mode():
         return _asked(repository, kind, revision or None)[1]
-    if kind == "dataset" and _is_prepared(repository):
+    if kind == "dataset" and prepared(repository):
         return None
     return (
         f"there is no such path, and no {kind} of that name in this machine's cache of the hub, which HF_HUB_OFFLINE forbids "
         "to ask; give the path of its directory, or fetch it where there is a network: "
         f"hf download {repository.partition(':')[0]}{' --repo-type dataset' if kind == 'dataset' else ''}"
     )
-
-
-def _is_prepared(name: str) -> bool:
-    """Whether `datasets` has a dataset in its own cache."""
-    from datasets import config  # takes a second
-
-    return Path(config.HF_DATASETS_CACHE, name.partition(":")[0].replace("/", "___")).is_dir()
 
 
 @cache
